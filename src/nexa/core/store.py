@@ -1,0 +1,316 @@
+"""The content-addressed store: blobs by digest, records by digest, names on top.
+
+    store/blobs/ab/abcd...        bytes, mode 0444, named by their sha256
+    store/records/KIND/DIGEST.json
+    store/names/KIND/NAME/vN      holds a record's digest
+    store/recipes/FINGERPRINT     holds KIND/DIGEST: what this recipe made
+
+Everything is written aside, flushed to the disk and renamed: a kill at any moment leaves either
+the old state or the new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from nexa.core.errors import IntegrityError, NexaError, StorageError, nearest
+from nexa.core.identity import canonical_json, sha256_bytes, sha256_file, slug
+from nexa.core.records import Artifact, B, Body, Draft
+
+SPARE_BYTES = 64 << 20  # kept free so that the last words of a run can still be written
+
+
+class UnknownArtifact(NexaError, KeyError):
+    """No artifact has this name or digest."""
+
+    __str__ = NexaError.__str__
+
+
+def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Write a file so that it is either absent, old or whole: aside, fsync, rename.
+
+    Raises:
+        StorageError: no space or no permission; the old file is untouched.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise storage_error(path, error) from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(aside).chmod(mode)
+        Path(aside).replace(path)
+    except OSError as error:
+        raise storage_error(path, error) from error
+    finally:
+        Path(aside).unlink(missing_ok=True)
+
+
+def storage_error(path: Path, error: OSError) -> StorageError:
+    """An OSError as a sentence: which file, why, what to do."""
+    return StorageError(
+        f"cannot write {path}: {error.strerror or error}",
+        found=f"{free_bytes(path) / 1e9:.1f} GB free there",
+        fix="free some space or choose another folder, then run the same command again",
+    )
+
+
+def free_bytes(path: Path) -> int:
+    """Bytes free on the file system that holds `path` or its nearest existing parent."""
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+def require_space(path: Path, size_bytes: int, purpose: str) -> None:
+    """Refuse to start what cannot end.
+
+    Raises:
+        StorageError: less than `size_bytes` and a spare 64 MB are free.
+    """
+    free = free_bytes(path)
+    if free < size_bytes + SPARE_BYTES:
+        raise StorageError(
+            f"not enough disk space for {purpose}",
+            found=f"{free / 1e9:.2f} GB free in {path}, {size_bytes / 1e9:.2f} GB needed",
+            fix="free some space, or move the project with NEXA_SCRATCH and NEXA_DURABLE",
+        )
+
+
+class Store:
+    """Blobs, records and names under one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    # -- blobs ---------------------------------------------------------------------------
+
+    def blob(self, digest: str) -> Path:
+        """Where the bytes with this digest are (or would be)."""
+        return self.root / "blobs" / digest[:2] / digest
+
+    def put(self, content: bytes | Path) -> str:
+        """Keep bytes or a file; returns the sha256. A file is moved in where it can be linked."""
+        digest = sha256_bytes(content) if isinstance(content, bytes) else sha256_file(content)
+        target = self.blob(digest)
+        if target.exists():
+            return digest
+        if isinstance(content, bytes):
+            write_atomic(target, content, mode=0o444)
+            return digest
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            place_file(content, target)
+        except OSError as error:
+            raise storage_error(target, error) from error
+        return digest
+
+    def path(self, artifact: Artifact[Any], file: str) -> Path:
+        """The blob of one of an artifact's files.
+
+        Raises:
+            UnknownArtifact: the artifact has no such file.
+            IntegrityError: the record names it but the bytes are gone.
+        """
+        if file not in artifact.files:
+            raise UnknownArtifact(
+                f"{artifact.label} has no file {file!r}", found=", ".join(sorted(artifact.files))
+            )
+        blob = self.blob(artifact.files[file])
+        if not blob.exists():
+            raise IntegrityError(
+                f"{artifact.label}: the bytes of {file} are gone", found=f"no {blob}"
+            )
+        return blob
+
+    def checkout(self, artifact: Artifact[Any], folder: Path) -> Path:
+        """Give an artifact's files their readable names in `folder`: hard links where possible."""
+        for name in artifact.files:
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            link_or_copy(self.path(artifact, name), target)
+        return folder
+
+    # -- records -------------------------------------------------------------------------
+
+    def seal(
+        self,
+        draft: Draft[B],
+        *,
+        step: Mapping[str, Any],
+        fingerprint: str,
+        inputs: Mapping[str, str],
+    ) -> Artifact[B]:
+        """Turn a draft into an artifact: keep its files, its record, its name and its recipe.
+
+        A record whose digest is already there under this name keeps its version.
+        """
+        size = sum(
+            len(c) if isinstance(c, bytes) else c.stat().st_size for c in draft.files.values()
+        )
+        require_space(self.root, size, f"{draft.kind} {draft.name}")
+        files = {name: self.put(content) for name, content in sorted(draft.files.items())}
+        name = slug(draft.name)
+        unnamed = Artifact(draft.kind, name, "", draft.body, files, inputs, step, fingerprint)
+        with self._locked():
+            version = self._version_of(unnamed) or f"v{len(self.versions(draft.kind, name)) + 1}"
+            sealed = Artifact(
+                draft.kind, name, version, draft.body, files, dict(inputs), dict(step), fingerprint
+            )
+            record = canonical_json(sealed.to_json())
+            write_atomic(self._record_path(sealed.kind, sealed.digest), record)
+            write_atomic(self._name_path(sealed), sealed.digest.encode())
+            write_atomic(
+                self.root / "recipes" / fingerprint, f"{sealed.kind}/{sealed.digest}".encode()
+            )
+        return sealed
+
+    def made_by(self, fingerprint: str) -> Artifact[Any] | None:
+        """What this recipe made before, if its record and all its bytes are still there."""
+        recipe = self.root / "recipes" / fingerprint
+        if not recipe.exists():
+            return None
+        kind, digest = recipe.read_text().split("/")
+        record = self._record_path(kind, digest)
+        if not record.exists():
+            return None
+        artifact = self._read(record)
+        whole = all(self.blob(digest).exists() for digest in artifact.files.values())
+        return artifact if whole else None
+
+    def by_digest(self, digest: str) -> Artifact[Any]:
+        """The artifact whose record has this digest.
+
+        Raises:
+            UnknownArtifact: there is none.
+        """
+        found = sorted((self.root / "records").glob(f"*/{digest}*.json"))
+        if len(found) != 1:
+            raise UnknownArtifact(
+                f"{len(found) or 'no'} records begin with the digest {digest[:16]}"
+            )
+        return self._read(found[0])
+
+    def get(self, kind: str, reference: str) -> Artifact[Any]:
+        """The artifact named `name@vN`, or `name` for its newest version.
+
+        Raises:
+            UnknownArtifact: no such name or version; says the nearest one.
+        """
+        name, _, version = reference.removeprefix(f"{kind}/").partition("@")
+        versions = self.versions(kind, name)
+        if not versions:
+            near = nearest(name, self.names(kind))
+            raise UnknownArtifact(
+                f"there is no {kind} named {name!r}",
+                found=", ".join(self.names(kind)) or f"no {kind} at all",
+                fix=f"{kind}/{near}" if near else None,
+            )
+        if version and version not in versions:
+            raise UnknownArtifact(
+                f"{kind}/{name} has no version {version}", found=", ".join(versions)
+            )
+        pointer = self.root / "names" / kind / name / (version or versions[-1])
+        return self._read(self._record_path(kind, pointer.read_text()))
+
+    def names(self, kind: str) -> list[str]:
+        """Every name of a kind."""
+        folder = self.root / "names" / kind
+        return sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
+
+    def versions(self, kind: str, name: str) -> list[str]:
+        """A name's versions, oldest first."""
+        folder = self.root / "names" / kind / name
+        if not folder.is_dir():
+            return []
+        return sorted((p.name for p in folder.glob("v*")), key=lambda v: int(v[1:]))
+
+    def verify(self, artifact: Artifact[Any]) -> list[str]:
+        """What is wrong with an artifact: a line for each missing or changed file."""
+        problems = []
+        for name, digest in artifact.files.items():
+            blob = self.blob(digest)
+            if not blob.exists():
+                problems.append(f"{artifact.label}: {name} is missing")
+            elif sha256_file(blob) != digest:
+                problems.append(f"{artifact.label}: {name} is not what was sealed")
+        return problems
+
+    # -- inside --------------------------------------------------------------------------
+
+    def _record_path(self, kind: str, digest: str) -> Path:
+        return self.root / "records" / kind / f"{digest}.json"
+
+    def _name_path(self, artifact: Artifact[Any]) -> Path:
+        return self.root / "names" / artifact.kind / artifact.name / artifact.version
+
+    def _read(self, path: Path) -> Artifact[Any]:
+        try:
+            artifact = Artifact.from_json(json.loads(path.read_bytes()))
+        except (OSError, ValueError) as error:
+            raise IntegrityError(f"cannot read the record {path}", found=str(error)) from error
+        if artifact.digest != path.stem:
+            raise IntegrityError(
+                f"the record {path} was changed after it was sealed",
+                found=f"its digest is now {artifact.digest[:16]}",
+            )
+        return artifact
+
+    def _version_of(self, artifact: Artifact[Body]) -> str | None:
+        for version in self.versions(artifact.kind, artifact.name):
+            pointer = self.root / "names" / artifact.kind / artifact.name / version
+            if pointer.read_text() == artifact.digest:
+                return version
+        return None
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def place_file(source: Path, target: Path) -> None:
+    """Bring a file into the store under its final name, read-only, whole or not at all."""
+    aside = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        # A copy, not a link: the caller may go on writing to a file of its own.
+        shutil.copyfile(source, aside)
+        with aside.open("rb") as file:
+            os.fsync(file.fileno())
+        aside.chmod(0o444)
+        aside.replace(target)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make `target` the same bytes as `source`: a hard link, or a copy across file systems.
+
+    Raises:
+        StorageError: no space or no permission.
+    """
+    aside = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        try:
+            os.link(source, aside)
+        except OSError:
+            shutil.copyfile(source, aside)
+        aside.replace(target)
+    except OSError as error:
+        raise storage_error(target, error) from error
+    finally:
+        aside.unlink(missing_ok=True)

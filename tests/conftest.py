@@ -1,0 +1,24 @@
+"""Fixtures every test may use: an offline machine, caches of its own, a tiny model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _own_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the user's caches, and none reaches the network."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("NEXA_CACHE", str(tmp_path / "nexa-cache"))
+    monkeypatch.delenv("NEXA_SCRATCH", raising=False)
+    monkeypatch.delenv("NEXA_DURABLE", raising=False)
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny random Llama with a ChatML tokenizer. Read only."""
+    from tests.support.tiny import write_tiny_model
+
+    return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny-llama")
