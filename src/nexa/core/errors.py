@@ -1,20 +1,20 @@
 """Every error a user can meet, as one tree; the exit code is part of the class.
 
-    NexaError            1
-    +-- UsageError       2   a wrong flag or argument
-    +-- ConfigError      3   config.yaml
-    +-- DataError        4   a data file, a row, a dataset
-    |   +-- TemplateError    a chat template whose loss mask cannot be known
-    +-- ModelError       5   a model that cannot be found, read or loaded
-    +-- TrainingError    6   a guard stopped the training
-    +-- EvalError        7   a suite, a generation, a score
-    +-- ParityError      8   a merge or an export that is not the model it came from
-    +-- GateError        9   publishing refused
-    +-- IntegrityError  10   bytes that are not what their digest says
-    +-- StorageError    11   no space, no permission, a torn write
-    +-- NetworkError    12   a download or an upload
-    +-- MissingExtra    13   an optional package is not installed
-    (Ctrl-C            130)
+NexaError            1
++-- UsageError       2   a wrong flag or argument
++-- ConfigError      3   config.yaml
++-- DataError        4   a data file, a row, a dataset
+|   +-- TemplateError    a chat template whose loss mask cannot be known
++-- ModelError       5   a model that cannot be found, read or loaded
++-- TrainingError    6   a guard stopped the training
++-- EvalError        7   a suite, a generation, a score
++-- ParityError      8   a merge or an export that is not the model it came from
++-- GateError        9   publishing refused
++-- IntegrityError  10   bytes that are not what their digest says
++-- StorageError    11   no space, no permission, a torn write
++-- NetworkError    12   a download or an upload
++-- MissingExtra    13   an optional package is not installed
+(Ctrl-C            130)
 """
 
 from __future__ import annotations
@@ -110,17 +110,11 @@ class StorageError(NexaError, OSError):
 
     exit_code = 11
 
-    def __str__(self) -> str:  # OSError's own __str__ would drop the lines
-        return NexaError.__str__(self)
-
 
 class NetworkError(NexaError, ConnectionError):
     """A download or an upload that failed after its retries."""
 
     exit_code = 12
-
-    def __str__(self) -> str:
-        return NexaError.__str__(self)
 
 
 class MissingExtra(NexaError, ImportError):

@@ -16,6 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nexa.core.errors import StorageError
+from nexa.core.secrets import redact
+
 Event = dict[str, Any]
 Sink = Callable[[Event], None]
 
@@ -60,7 +63,7 @@ class Progress:
 
 @contextlib.contextmanager
 def progress(task: str, total: float | None = None, unit: str = "") -> Iterator[Progress]:
-    """A block of work with a bar: `with progress("training", steps, "steps") as bar: ...`."""
+    """A block of work with a bar, which the block advances; the end is told however it comes."""
     bar = Progress(task, total, unit)
     emit("progress.start", task=task, total=total, unit=unit)
     try:
@@ -70,30 +73,50 @@ def progress(task: str, total: float | None = None, unit: str = "") -> Iterator[
 
 
 class EventLog:
-    """The run's own record: one JSON line an event, appended, flushed on every line."""
+    """The run's own record: one JSON line an event, appended at once, without secrets.
+
+    Raises:
+        StorageError: the log cannot be written; what is not logged did not happen.
+    """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._file = path.open("a", encoding="utf-8")
+        with self._explained():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("ab")
 
     def __call__(self, event: Event) -> None:
-        self._file.write(json.dumps(event, ensure_ascii=False, default=str) + "\n")
-        self._file.flush()
+        """Append one event."""
+        line = redact(json.dumps(event, ensure_ascii=False, default=str))
+        with self._explained():
+            self._file.write(line.encode(errors="backslashreplace") + b"\n")
+            self._file.flush()
 
     def close(self) -> None:
         """Flush to the disk itself and close."""
         if not self._file.closed:
-            os.fsync(self._file.fileno())
-            self._file.close()
+            with self._explained():
+                os.fsync(self._file.fileno())
+                self._file.close()
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StorageError(
+                f"cannot write the run's log {self.path}: {error.strerror or error}",
+                fix="free some space or mend the folder's permissions, then run it again",
+            ) from error
 
 
 def read_events(path: Path) -> list[Event]:
     """The events of a log; a torn last line (a killed run) is left out."""
+    # By bytes: a torn line may end inside a character, and text may hold other line ends.
     events: list[Event] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_bytes().split(b"\n"):
         try:
             events.append(json.loads(line))
-        except json.JSONDecodeError:
+        except ValueError:
             break
     return events

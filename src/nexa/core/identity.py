@@ -39,8 +39,15 @@ def sha256_file(path: Path) -> str:
 
 
 def canonical_json(value: Any) -> bytes:
-    """The one byte form of a JSON value (RFC 8785: sorted keys, shortest numbers, UTF-8)."""
-    return rfc8785.dumps(value)
+    """The one byte form of a JSON value (RFC 8785: sorted keys, shortest numbers, UTF-8).
+
+    Raises:
+        Unstable: NaN, an infinity, an integer beyond 2**53, half a surrogate pair, no JSON at all.
+    """
+    try:
+        return rfc8785.dumps(value)
+    except rfc8785.CanonicalizationError as error:
+        raise Unstable("a value has no canonical JSON form", found=str(error)) from error
 
 
 def where(**options: Any) -> Any:
@@ -54,7 +61,12 @@ def stable(value: Any, name: str = "spec") -> Any:
     Raises:
         Unstable: a set, a path, NaN, a function, an object: named by its place in the spec.
     """
-    if value is None or isinstance(value, str | bool):
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        # Half a surrogate pair: how Python reads a file name that is not UTF-8.
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            raise Unstable(f"{name} is {value!r}: not text that UTF-8 can hold")
         return value
     if isinstance(value, int):
         # RFC 8785 numbers are doubles; a larger integer would lose digits in silence.

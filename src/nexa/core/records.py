@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -37,7 +37,8 @@ class ModelRef(Body):
         default=None, description="what the weights were dequantised from, if they were"
     )
     source_sha256: str | None = Field(
-        default=None, description="digest of the file the weights were taken out of, if there is one"
+        default=None,
+        description="digest of the file the weights were taken out of, if there is one",
     )
 
 
@@ -84,12 +85,17 @@ class DatasetBody(Body):
         default_factory=dict, description="tokens a row: p50 p90 p95 p99 max"
     )
     max_length: int = Field(default=0, description="tokens; chosen from the quantiles or given")
-    template_sha256: str = Field(default="", description="chat template the lengths were taken under")
+    template_sha256: str = Field(
+        default="", description="chat template the lengths were taken under"
+    )
 
 
 class CheckpointBody(Body):
-    """A trained model. Files: `adapter_model.safetensors` + `adapter_config.json` (LoRA) or
-    `model.safetensors` (full), `resolved.json`, `losses.jsonl`."""
+    """A trained model.
+
+    Files: `adapter_model.safetensors` and `adapter_config.json` (LoRA) or `model.safetensors`
+    (full), `resolved.json`, `losses.jsonl`.
+    """
 
     base: ModelRef
     method: Literal["lora", "full"]
@@ -120,7 +126,9 @@ class ExportBody(Body):
     format: Literal["safetensors"]
     dtype: str
     base: ModelRef
-    model_digest: str = Field(description="digest of the exported model's files, as ModelRef.digest")
+    model_digest: str = Field(
+        description="digest of the exported model's files, as ModelRef.digest"
+    )
     parity: dict[str, Any] = Field(description="the numbers of parity.json")
     passed: bool
 
@@ -270,6 +278,8 @@ class Artifact(Generic[B_co]):
         try:
             if record["schema"] != SCHEMA:
                 raise ValueError(f"schema {record['schema']!r}, expected {SCHEMA!r}")
+            if outside := [file for file in record["files"] if not _stays_inside(file)]:
+                raise ValueError(f"the file name {outside[0]!r} leads out of the artifact's folder")
             return Artifact(
                 kind=record["kind"],
                 name=record["name"],
@@ -284,3 +294,9 @@ class Artifact(Generic[B_co]):
             raise IntegrityError(
                 "this is not a record that nexa wrote", found=f"{type(error).__name__}: {error}"
             ) from error
+
+
+def _stays_inside(file: str) -> bool:
+    """Whether a file name is relative and climbs nowhere; a foreign record could name any."""
+    path = PurePosixPath(file)
+    return not path.is_absolute() and ".." not in path.parts

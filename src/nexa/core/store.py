@@ -12,12 +12,16 @@ the old state or the new one.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +29,17 @@ from nexa.core.errors import IntegrityError, NexaError, StorageError, nearest
 from nexa.core.identity import canonical_json, sha256_bytes, sha256_file, slug
 from nexa.core.records import Artifact, B, Body, Draft
 
+VERSION = re.compile(r"v[1-9][0-9]*")
+REMAKE = "remove that file, then run the command that made it again"
 SPARE_BYTES = 64 << 20  # kept free so that the last words of a run can still be written
+
+
+# What the system says when there is no more room: full disk, quota, file size limit.
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class UnknownArtifact(NexaError, KeyError):
     """No artifact has this name or digest."""
-
-    __str__ = NexaError.__str__
 
 
 def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
@@ -60,18 +68,27 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
 
 def storage_error(path: Path, error: OSError) -> StorageError:
     """An OSError as a sentence: which file, why, what to do."""
-    return StorageError(
-        f"cannot write {path}: {error.strerror or error}",
-        found=f"{free_bytes(path) / 1e9:.1f} GB free there",
-        fix="free some space or choose another folder, then run the same command again",
-    )
+    what = f"cannot write {path}: {error.strerror or error}"
+    if error.errno in NO_ROOM:
+        return StorageError(
+            what,
+            found=f"{free_bytes(path) / 1e9:.2f} GB free there",
+            fix="free some space, then run the same command again",
+        )
+    return StorageError(what, fix="make the folder writable or choose another one")
 
 
 def free_bytes(path: Path) -> int:
     """Bytes free on the file system that holds `path` or its nearest existing parent."""
+    return shutil.disk_usage(nearest_existing(path)).free
+
+
+def nearest_existing(path: Path) -> Path:
+    """`path`, or the nearest of its parents that is there."""
+    path = path.absolute()
     while not path.exists():
         path = path.parent
-    return shutil.disk_usage(path).free
+    return path
 
 
 def require_space(path: Path, size_bytes: int, purpose: str) -> None:
@@ -138,9 +155,7 @@ class Store:
     def checkout(self, artifact: Artifact[Any], folder: Path) -> Path:
         """Give an artifact's files their readable names in `folder`: hard links where possible."""
         for name in artifact.files:
-            target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            link_or_copy(self.path(artifact, name), target)
+            link_or_copy(self.path(artifact, name), folder / name)
         return folder
 
     # -- records -------------------------------------------------------------------------
@@ -163,12 +178,12 @@ class Store:
         require_space(self.root, size, f"{draft.kind} {draft.name}")
         files = {name: self.put(content) for name, content in sorted(draft.files.items())}
         name = slug(draft.name)
-        unnamed = Artifact(draft.kind, name, "", draft.body, files, inputs, step, fingerprint)
+        unnamed = Artifact(
+            draft.kind, name, "", draft.body, files, dict(inputs), dict(step), fingerprint
+        )
         with self._locked():
-            version = self._version_of(unnamed) or f"v{len(self.versions(draft.kind, name)) + 1}"
-            sealed = Artifact(
-                draft.kind, name, version, draft.body, files, dict(inputs), dict(step), fingerprint
-            )
+            version = self._version_of(unnamed) or self._next_version(draft.kind, name)
+            sealed = replace(unnamed, version=version)
             record = canonical_json(sealed.to_json())
             write_atomic(self._record_path(sealed.kind, sealed.digest), record)
             write_atomic(self._name_path(sealed), sealed.digest.encode())
@@ -182,7 +197,7 @@ class Store:
         recipe = self.root / "recipes" / fingerprint
         if not recipe.exists():
             return None
-        kind, digest = recipe.read_text().split("/")
+        kind, _, digest = recipe.read_text().partition("/")
         record = self._record_path(kind, digest)
         if not record.exists():
             return None
@@ -222,8 +237,11 @@ class Store:
             raise UnknownArtifact(
                 f"{kind}/{name} has no version {version}", found=", ".join(versions)
             )
-        pointer = self.root / "names" / kind / name / (version or versions[-1])
-        return self._read(self._record_path(kind, pointer.read_text()))
+        version = version or versions[-1]
+        pointer = self.root / "names" / kind / name / version
+        # Equal contents under two names share one record; the name asked for is the one given.
+        record = self._read(self._record_path(kind, pointer.read_text()))
+        return replace(record, name=name, version=version)
 
     def names(self, kind: str) -> list[str]:
         """Every name of a kind."""
@@ -235,7 +253,8 @@ class Store:
         folder = self.root / "names" / kind / name
         if not folder.is_dir():
             return []
-        return sorted((p.name for p in folder.glob("v*")), key=lambda v: int(v[1:]))
+        found = (path.name for path in folder.iterdir() if VERSION.fullmatch(path.name))
+        return sorted(found, key=lambda version: int(version[1:]))
 
     def verify(self, artifact: Artifact[Any]) -> list[str]:
         """What is wrong with an artifact: a line for each missing or changed file."""
@@ -260,11 +279,15 @@ class Store:
         try:
             artifact = Artifact.from_json(json.loads(path.read_bytes()))
         except (OSError, ValueError) as error:
-            raise IntegrityError(f"cannot read the record {path}", found=str(error)) from error
+            found = error.found if isinstance(error, IntegrityError) else str(error)
+            raise IntegrityError(
+                f"cannot read the record {path}", found=found, fix=REMAKE
+            ) from error
         if artifact.digest != path.stem:
             raise IntegrityError(
                 f"the record {path} was changed after it was sealed",
                 found=f"its digest is now {artifact.digest[:16]}",
+                fix=REMAKE,
             )
         return artifact
 
@@ -275,17 +298,27 @@ class Store:
                 return version
         return None
 
+    def _next_version(self, kind: str, name: str) -> str:
+        versions = self.versions(kind, name)
+        # From the newest, not from their number: where one was removed, no other is overwritten.
+        return f"v{int(versions[-1][1:]) + 1}" if versions else "v1"
+
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / ".lock").open("w") as lock:
+        path = self.root / ".lock"
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            lock = path.open("w")
+        except OSError as error:
+            raise storage_error(path, error) from error
+        with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
 
 def place_file(source: Path, target: Path) -> None:
     """Bring a file into the store under its final name, read-only, whole or not at all."""
-    aside = target.with_name(f".{target.name}.{os.getpid()}")
+    aside = _aside(target)
     try:
         # A copy, not a link: the caller may go on writing to a file of its own.
         shutil.copyfile(source, aside)
@@ -294,7 +327,8 @@ def place_file(source: Path, target: Path) -> None:
         aside.chmod(0o444)
         aside.replace(target)
     finally:
-        aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a folder that cannot be written has no leftover
+            aside.unlink()
 
 
 def link_or_copy(source: Path, target: Path) -> None:
@@ -303,8 +337,9 @@ def link_or_copy(source: Path, target: Path) -> None:
     Raises:
         StorageError: no space or no permission.
     """
-    aside = target.with_name(f".{target.name}.{os.getpid()}")
+    aside = _aside(target)
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.link(source, aside)
         except OSError:
@@ -313,4 +348,14 @@ def link_or_copy(source: Path, target: Path) -> None:
     except OSError as error:
         raise storage_error(target, error) from error
     finally:
-        aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a folder that cannot be written has no leftover
+            aside.unlink()
+
+
+def _aside(target: Path) -> Path:
+    """A hidden name beside `target` that nothing has had before.
+
+    Never made from the process id: those come again, and a killed run's leftover may be a hard
+    link into the store, which writing to it would change.
+    """
+    return target.with_name(f".{target.name}.{uuid.uuid4().hex}")

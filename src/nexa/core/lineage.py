@@ -1,0 +1,79 @@
+"""From any artifact back to the files it grew from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from nexa.core.errors import IntegrityError
+from nexa.core.records import AnswersBody, Artifact, CheckpointBody, DatasetBody, ModelRef
+from nexa.core.store import Store, UnknownArtifact
+
+
+@dataclass(frozen=True)
+class Node:
+    """One place in a lineage: an artifact, or an outside input (a file, a model)."""
+
+    depth: int
+    role: str
+    label: str
+    digest: str
+    step: str
+    artifact: Artifact[Any] | None = None
+
+
+def walk(artifact: Artifact[Any], store: Store) -> Iterator[Node]:
+    """The artifact, then its inputs, depth first, down to source files and base models.
+
+    Raises:
+        IntegrityError: an input's record was changed or is gone: what lies behind it is unknown.
+    """
+    yield from _walk(artifact, store, 0, "")
+
+
+def _walk(artifact: Artifact[Any], store: Store, depth: int, role: str) -> Iterator[Node]:
+    step = str(artifact.step.get("name", "?"))
+    yield Node(depth, role, artifact.label, artifact.digest, step, artifact)
+    for name in sorted(artifact.inputs):
+        yield from _walk(_input(artifact, name, store), store, depth + 1, name)
+    yield from _outside(artifact, depth + 1)
+
+
+def _input(artifact: Artifact[Any], name: str, store: Store) -> Artifact[Any]:
+    digest = artifact.inputs[name]
+    try:
+        return store.by_digest(digest)
+    except UnknownArtifact as error:
+        raise IntegrityError(
+            f"the lineage of {artifact.label} has a gap",
+            found=f"the record of its {name}, {digest[:16]}, is not in the store",
+            fix="run the command that made it again",
+        ) from error
+
+
+def _outside(artifact: Artifact[Any], depth: int) -> Iterator[Node]:
+    """What an artifact grew from that no step made: source files, a base model."""
+    body = artifact.body
+    if isinstance(body, DatasetBody):
+        for file, digest in sorted(body.sources.items()):
+            yield Node(depth, "source", file, digest, "file")
+    if isinstance(body, CheckpointBody):
+        yield _model_node(depth, "base", body.base)
+    if isinstance(body, AnswersBody) and "export" not in artifact.inputs:
+        yield _model_node(depth, "model", body.model)
+
+
+def _model_node(depth: int, role: str, model: ModelRef) -> Node:
+    return Node(depth, role, f"{model.name} ({model.origin})", model.digest, "model")
+
+
+def verify(artifact: Artifact[Any], store: Store) -> list[str]:
+    """Every problem in the artifact and all it grew from; an empty list is a whole lineage.
+
+    Raises:
+        IntegrityError: as `walk`.
+    """
+    # By digest: one artifact is the input of several, and its bytes are read once.
+    chain = {n.digest: n.artifact for n in walk(artifact, store) if n.artifact is not None}
+    return [problem for link in chain.values() for problem in store.verify(link)]
