@@ -1,0 +1,176 @@
+"""What all shapes share: the labels of a row, and checks of single values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nexa.core.errors import nearest
+from nexa.data.rows import Content
+
+LABELS = ("domain", "source", "quality_score", "group", "id")
+ROLES = ("system", "developer", "user", "assistant", "tool")
+
+
+class RowProblem(ValueError):
+    """Why one row cannot be taken; the file goes on."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A row format: the keys it must and may have, its JSON Schema, and what it makes of a row.
+
+    `convert` raises `RowProblem` for a row that has the keys but not the values.
+    """
+
+    name: str
+    required: tuple[str, ...]
+    optional: tuple[str, ...]
+    json_schema: Mapping[str, Any]
+    convert: Callable[[Mapping[str, Any]], Content]
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """Every key that is read."""
+        return (*self.required, *self.optional, *LABELS)
+
+
+LABEL_SCHEMAS: dict[str, Any] = {
+    "domain": {"type": ["string", "null"]},
+    "source": {"type": ["string", "null"]},
+    "quality_score": {"type": ["number", "null"]},
+    "group": {"type": ["string", "integer", "null"]},
+    "id": {"type": ["string", "integer", "null"]},
+}
+MESSAGES_SCHEMA: dict[str, Any] = {
+    "type": "array",
+    "minItems": 1,
+    "items": {
+        "type": "object",
+        "required": ["role", "content"],
+        "properties": {
+            "role": {"enum": list(ROLES)},
+            "content": {"type": ["string", "array"]},
+        },
+    },
+}
+
+
+def content(data: Mapping[str, Any], messages: list[dict[str, str]]) -> Content:
+    """A conversation with the row's labels; checks both.
+
+    Raises:
+        RowProblem: the conversation does not end with an answer, or a label has a wrong type.
+    """
+    if messages[-1]["role"] != "assistant":
+        raise RowProblem(
+            f"the last turn is {messages[-1]['role']!r}: there is no answer to learn from"
+        )
+    for number, message in enumerate(messages, start=1):
+        if not message["content"].strip():
+            raise RowProblem(f"turn {number} ({message['role']}) is empty")
+    return Content(
+        messages=tuple(messages),
+        domain=_text(data, "domain"),
+        source=_text(data, "source"),
+        quality_score=_number(data, "quality_score"),
+        group=_name(data, "group"),
+        id=_name(data, "id"),
+    )
+
+
+def turns(value: Any, key: str) -> list[dict[str, str]]:
+    """A list of messages as role and text.
+
+    Raises:
+        RowProblem: names the turn and what is wrong with it.
+    """
+    if not isinstance(value, list):
+        raise RowProblem(f"{key!r} is {kind(value)}, not a list of messages")
+    if not value:
+        raise RowProblem(f"{key!r} has no turns")
+    return [_turn(item, f"{key}[{i}]") for i, item in enumerate(value)]
+
+
+def text(data: Mapping[str, Any], key: str) -> str:
+    """A required text.
+
+    Raises:
+        RowProblem: it is something else, or blank.
+    """
+    value = data.get(key)
+    if not isinstance(value, str):
+        raise RowProblem(f"{key!r} is {kind(value)}, not a text")
+    if not value.strip():
+        raise RowProblem(f"{key!r} is empty")
+    return value
+
+
+def kind(value: Any) -> str:
+    """What a JSON value is, in words."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true or false"
+    names = {str: "a text", int: "a number", float: "a number", list: "a list", dict: "an object"}
+    return names[type(value)]
+
+
+def _turn(message: Any, place: str) -> dict[str, str]:
+    if not isinstance(message, dict):
+        raise RowProblem(f"{place} is {kind(message)}, not a message")
+    for key in ("role", "content"):
+        if key not in message:
+            near = next((k for k in message if nearest(k, [key])), None)
+            meant = f": key {near!r} - did you mean {key!r}?" if near else ""
+            raise RowProblem(f"{place} has no {key!r}{meant}")
+    if message["role"] not in ROLES:
+        near = nearest(str(message["role"]), ROLES)
+        meant = f" - did you mean {near!r}?" if near else f"; known: {', '.join(ROLES)}"
+        raise RowProblem(f"{place} has the role {message['role']!r}{meant}")
+    for key in ("tool_calls", "function_call"):
+        if message.get(key):
+            raise RowProblem(f"{place} calls a tool, which no template here is checked for")
+    if message.get("weight") == 0:
+        raise RowProblem(f"{place} has weight 0: every assistant turn is trained")
+    return {"role": message["role"], "content": _said(message["content"], place)}
+
+
+def _said(value: Any, place: str) -> str:
+    """A turn's text; a list of parts, as OpenAI writes it, is joined if all are text."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list):
+        raise RowProblem(f"{place}: its content is {kind(value)}, not a text")
+    parts = []
+    for part in value:
+        if not isinstance(part, dict) or not isinstance(part.get("text"), str):
+            what = part.get("type") if isinstance(part, dict) else kind(part)
+            raise RowProblem(f"{place} has a part that is no text: {what}")
+        parts.append(part["text"])
+    return "".join(parts)
+
+
+def _text(data: Mapping[str, Any], key: str) -> str | None:
+    value = data.get(key)
+    if value is not None and not isinstance(value, str):
+        raise RowProblem(f"{key!r} is {kind(value)}, not a text")
+    return value or None
+
+
+def _name(data: Mapping[str, Any], key: str) -> str | None:
+    value = data.get(key)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return _text(data, key)
+
+
+def _number(data: Mapping[str, Any], key: str) -> float | None:
+    value = data.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise RowProblem(f"{key!r} is {kind(value)}, not a finite number")
+    return float(value)

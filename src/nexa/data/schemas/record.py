@@ -1,0 +1,59 @@
+"""The lab's own shape: `{"context", "prompt", "target_answer", "domain", "source", ...}`.
+
+The user's turn is the context, a blank line and the prompt (the prompt alone without a context).
+The answer is `target_answer`: a text as it stands, an object or a list as JSON text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from nexa.data.rows import Content
+from nexa.data.schemas.fields import LABEL_SCHEMAS, RowProblem, Shape, content, kind, text
+
+
+def convert(data: Mapping[str, Any]) -> Content:
+    """One question and one answer.
+
+    Raises:
+        RowProblem: names the key.
+    """
+    context = data.get("context")
+    if context is not None and not isinstance(context, str):
+        raise RowProblem(f"'context' is {kind(context)}, not a text")
+    prompt = text(data, "prompt")
+    asked = f"{context}\n\n{prompt}" if context and context.strip() else prompt
+    return content(
+        data,
+        [
+            {"role": "user", "content": asked},
+            {"role": "assistant", "content": _answer(data["target_answer"])},
+        ],
+    )
+
+
+def _answer(target: Any) -> str:
+    """The text that is learned; keys keep their order, letters stay readable."""
+    if target is None or target in ({}, []):
+        raise RowProblem(f"'target_answer' is {'null' if target is None else 'empty'}")
+    return target if isinstance(target, str) else json.dumps(target, ensure_ascii=False)
+
+
+RECORD = Shape(
+    name="record",
+    required=("prompt", "target_answer"),
+    optional=("context",),
+    json_schema={
+        "type": "object",
+        "required": ["prompt", "target_answer"],
+        "properties": {
+            "context": {"type": ["string", "null"]},
+            "prompt": {"type": "string", "minLength": 1},
+            "target_answer": {"type": ["string", "object", "array", "number", "boolean"]},
+            **LABEL_SCHEMAS,
+        },
+    },
+    convert=convert,
+)

@@ -1,0 +1,426 @@
+"""Messages, chat templates, and which tokens bear loss: known for certain, or refused.
+
+No marker strings are typed or searched for. A conversation is rendered by the tokenizer's own
+template once up to each assistant turn (the prompt that inference will see) and once whole. Each
+prompt must be the beginning of the whole, as text and as token ids; what follows it must be the
+turn's content and the end-of-turn token, to the letter. Whatever does not fit is a
+`TemplateError` that names the turn.
+
+What bears loss is what the model has to write itself: everything after the prompt up to and
+including the end-of-turn token. Some templates (older Mistral ones) write a space between prompt
+and answer: the prompt ends before it, so it is trained, and `ChatTemplate.lead` holds it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from functools import cached_property
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+
+from nexa.core.errors import TemplateError
+from nexa.core.events import emit
+from nexa.core.identity import canonical_json, sha256_bytes
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Message = Mapping[str, str]  # {"role": "system" | "user" | "assistant" | ..., "content": text}
+Messages = Sequence[Message]
+
+# The format of models that bring no template (base models): each turn on its own line, an answer
+# ends with the eos token. The tokenizer's BOS comes first where the tokenizer itself adds one.
+PLAIN = (
+    "{% for message in messages %}{% if message['role'] == 'assistant' %}"
+    "{{ message['content'] }}{{ eos_token }}"
+    "{% else %}{{ message['content'] | trim + '\n' }}{% endif %}{% endfor %}"
+)
+
+# Tried in this order; the first under which a prompt is the beginning of its conversation is kept.
+# Thinking models (Qwen3, DeepSeek, Granite) write an empty thought before an answer that has none,
+# and offer a variable that puts the empty thought into the prompt.
+VARIABLES: tuple[dict[str, Any], ...] = ({}, {"enable_thinking": False}, {"thinking": False})
+
+# Templates that write today's date would train tomorrow on other prompts than today.
+TEMPLATE_DATE = date(2025, 1, 1)
+
+GOLDEN: tuple[dict[str, str], ...] = (
+    {"role": "user", "content": "Which metal is liquid at 25 °C?\nAnswer with a record."},
+    {"role": "assistant", "content": '{"name": "mercury", "melting_point_k": 234.3}'},
+    {"role": "user", "content": "And its symbol?"},
+    {"role": "assistant", "content": "Hg"},
+)
+
+BATCH = 256  # conversations tokenised at once: enough to keep the tokenizer's threads busy
+
+_TEMPLATE_FAULTS = (jinja2.TemplateError, TypeError, ValueError, LookupError)
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A conversation as token ids, `ids[t]` bearing loss where `trained[t]`.
+
+    `answers` are the trained stretches, one an assistant turn, as half-open token ranges.
+    """
+
+    ids: list[int]
+    trained: list[bool]
+    answers: tuple[tuple[int, int], ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """A conversation as text: whole, and up to each assistant turn."""
+
+    whole: str
+    prompts: list[str]
+    turns: list[int]
+
+
+class ChatTemplate:
+    """A tokenizer's chat template, with the loss mask it implies.
+
+    `text` is the template, `name` says whose it is (`tokenizer` or `PLAIN`), `variables` are the
+    settings it is rendered with, `end_of_turn` the ids that end an answer.
+
+    Raises:
+        TemplateError: no end-of-turn token, BOS written twice, or a prompt that is not the
+            beginning of its own conversation.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.tokenizer = tokenizer
+        self.name, self.text = _template_of(tokenizer)
+        self._source, self.frozen_date = _with_frozen_clock(self.text)
+        self.variables: dict[str, Any] = {}
+        self.lead = ""
+        self._end_text = ""
+        self._end_token = ""
+        self.end_of_turn: tuple[int, ...] = ()
+        self._settle()
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Every id that generation stops at: the end-of-turn token and the tokenizer's eos."""
+        eos = self.tokenizer.eos_token_id
+        ids = [self.end_of_turn[-1]] + ([] if eos is None else [int(eos)])
+        return tuple(dict.fromkeys(ids))
+
+    @cached_property
+    def sha256(self) -> str:
+        """Digest of the template's text and of a fixed conversation rendered by it.
+
+        Equal digests mean equal prompts: taken at training, compared at evaluation and publishing.
+        """
+        golden = [self.render(GOLDEN[:2]).ids, self.prompt(GOLDEN[:1])]
+        try:
+            golden.append(self.render(GOLDEN).ids)
+        except TemplateError as error:  # single-turn templates are known by single turns
+            golden.append([])
+            emit("note", text=f"the chat template takes one answer a conversation: {error.what}")
+        return sha256_bytes(canonical_json([self.text, self.variables, self.stop_ids, golden]))
+
+    def prompt(self, messages: Messages) -> list[int]:
+        """The ids that inference starts from; equal to the beginning of the training ids.
+
+        Raises:
+            TemplateError: the template refuses or loses a turn, or the last one is an answer.
+        """
+        if not messages or messages[-1].get("role") == "assistant":
+            raise TemplateError(
+                "a prompt must end with a turn that asks for an answer",
+                found=f"{len(messages)} turns, the last one the assistant's"
+                if messages
+                else "none",
+            )
+        text = self._render(messages, prompt=True)
+        self._check_contents(messages, text)
+        return self._encode([text])[0]
+
+    def render(self, messages: Messages) -> Rendered:
+        """A whole conversation and its loss mask; every assistant turn is trained.
+
+        Raises:
+            TemplateError: names the turn whose trained tokens cannot be known.
+        """
+        (rendered,) = self.render_each([messages])
+        if isinstance(rendered, TemplateError):
+            raise rendered
+        return rendered
+
+    def render_each(self, conversations: Iterable[Messages]) -> Iterator[Rendered | TemplateError]:
+        """Many conversations, tokenised in batches; a refused one yields its error."""
+        rest = iter(conversations)
+        while batch := list(islice(rest, BATCH)):
+            yield from self._render_batch(batch)
+
+    # -- inside --------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """Find the variables, the lead and the end of turn on the golden conversation."""
+        refusals = []
+        for variables in VARIABLES:
+            self.variables = variables
+            try:
+                self._find_end_of_turn()
+                self.render(GOLDEN[:2])
+            except TemplateError as error:
+                refusals.append(error)
+                continue
+            self._say_settings()
+            return
+        raise refusals[0]
+
+    def _say_settings(self) -> None:
+        if self.name == "PLAIN":
+            emit("note", text="the tokenizer has no chat template: turns are plain lines + eos")
+        if self.variables:
+            emit("note", text=f"the chat template is rendered with {self.variables}")
+        if self.frozen_date:
+            emit("note", text=f"the chat template writes a date: fixed at {self.frozen_date}")
+
+    def _find_end_of_turn(self) -> None:
+        messages = GOLDEN[:2]
+        prompt, whole = self._render(messages[:1], prompt=True), self._render(messages)
+        if not whole.startswith(prompt):
+            raise _not_prefix_stable(messages, 1, prompt, whole)
+        rest, content = whole[len(prompt) :], messages[1]["content"]
+        lead, found, tail = rest.partition(content)
+        if not found or lead.strip():
+            raise TemplateError(
+                f"{_turn(messages, 1)}: the template writes more than the answer after the prompt",
+                found=f"after the prompt: {_short(rest)}",
+                fix="use a template that writes an answer as it stands",
+            )
+        prompt_ids, ids = self._encode([prompt, whole])
+        bos = self.tokenizer.bos_token_id
+        if bos is not None and ids[:2] == [bos, bos]:
+            raise TemplateError(
+                "the chat template writes the beginning-of-text token twice",
+                found=f"{_short(whole[:60])}",
+                fix="remove one bos_token from the template",
+            )
+        added = self.tokenizer.added_tokens_decoder
+        end = next((i for i in ids[len(prompt_ids) :] if i in added), None)
+        text = None if end is None else str(self.tokenizer.convert_ids_to_tokens(end))
+        if end is None or text is None or text not in tail:
+            raise TemplateError(
+                "the chat template has no end-of-turn token: a model trained on it never stops",
+                found=f"after an answer it writes {_short(tail)}, without a special token",
+                fix="end the assistant's turn with the eos token in the tokenizer's chat template",
+            )
+        self.lead, self._end_token = lead, text
+        self._end_text = tail[: tail.index(text) + len(text)]
+        self.end_of_turn = (
+            (end,) if self._end_text == text else tuple(self._encode([self._end_text])[0])
+        )
+
+    def _render_batch(self, batch: Sequence[Messages]) -> Iterator[Rendered | TemplateError]:
+        texts: list[_Texts | TemplateError] = [self._texts(messages) for messages in batch]
+        good = [item for item in texts if isinstance(item, _Texts)]
+        ids = iter(self._encode([text for item in good for text in (item.whole, *item.prompts)]))
+        for messages, item in zip(batch, texts, strict=True):
+            if isinstance(item, TemplateError):
+                yield item
+                continue
+            whole = next(ids)
+            yield self._masked(messages, item, whole, [next(ids) for _ in item.prompts])
+
+    def _texts(self, messages: Messages) -> _Texts | TemplateError:
+        """Render whole and up to each assistant turn; check every turn as text."""
+        turns = [i for i, m in enumerate(messages) if m.get("role") == "assistant"]
+        try:
+            if not turns or turns[0] == 0:
+                raise _nothing_to_train(messages, turns)
+            whole = self._render(messages)
+            self._check_contents(messages, whole)
+            prompts = [self._render(messages[:turn], prompt=True) for turn in turns]
+            for turn, prompt in zip(turns, prompts, strict=True):
+                self._check_answer(messages, turn, prompt, whole)
+        except TemplateError as error:
+            return error
+        return _Texts(whole, prompts, turns)
+
+    def _check_contents(self, messages: Messages, text: str) -> None:
+        for turn, message in enumerate(messages):
+            content = message["content"]
+            if self._end_token and self._end_token in content:
+                raise TemplateError(
+                    f"{_turn(messages, turn)}: its text holds the end-of-turn token",
+                    found=f"{self._end_token} in {_short(content)}",
+                    fix="take it out of the text: the template writes it",
+                )
+            if content.strip() not in text:
+                raise TemplateError(
+                    f"{_turn(messages, turn)}: the template does not write this turn as it stands",
+                    found=f"{_short(content)} is not in the rendered text",
+                    fix="leave the turn out, or use a template that knows this role",
+                )
+
+    def _check_answer(self, messages: Messages, turn: int, prompt: str, whole: str) -> None:
+        """After the prompt comes the content (trimmed, if the template trims) and the end."""
+        if not whole.startswith(prompt):
+            raise _not_prefix_stable(messages, turn, prompt, whole)
+        content = messages[turn]["content"]
+        for form in (content, content.strip(), content.rstrip(), content.lstrip()):
+            if whole.startswith(self.lead + form + self._end_text, len(prompt)):
+                return
+        raise TemplateError(
+            f"{_turn(messages, turn)}: the answer is not followed by the end of turn as it should",
+            found=f"{_short(whole[len(prompt) :])}\nnot {_short(content)} + {self._end_text!r}",
+            fix="split the conversation into rows of one answer each, or use another template",
+        )
+
+    def _masked(
+        self, messages: Messages, texts: _Texts, ids: list[int], prompts: list[list[int]]
+    ) -> Rendered | TemplateError:
+        """Mark the ids from each prompt's end to the first end-of-turn token after it.
+
+        The text was checked, and no content holds the end-of-turn token: so the first one after
+        a prompt is that answer's own.
+        """
+        if texts.whole.count(self._end_token) != ids.count(self.end_of_turn[-1]):
+            return TemplateError(
+                f"{_turn(messages, texts.turns[-1])}: the tokenizer does not keep the end of turn "
+                "as one token everywhere",
+                found=f"{texts.whole.count(self._end_token)} {self._end_token} as text, "
+                f"{ids.count(self.end_of_turn[-1])} as tokens",
+            )
+        trained = [False] * len(ids)
+        answers = []
+        for turn, prompt in zip(texts.turns, prompts, strict=True):
+            start = len(prompt)
+            if ids[:start] != prompt:
+                return TemplateError(
+                    f"{_turn(messages, turn)}: its first characters join the prompt's last token",
+                    found=f"answer {_short(messages[turn]['content'])} after "
+                    f"{texts.prompts[texts.turns.index(turn)][-12:]!r}",
+                    fix="strip the white space at the beginning of the answer",
+                )
+            end = ids.index(self.end_of_turn[-1], start) + 1
+            trained[start:end] = [True] * (end - start)
+            answers.append((start, end))
+        return Rendered(ids, trained, tuple(answers))
+
+    def _render(self, messages: Messages, *, prompt: bool = False) -> str:
+        for turn, message in enumerate(messages):
+            for key in ("role", "content"):
+                if not isinstance(message.get(key), str):
+                    raise TemplateError(
+                        f"{_turn(messages, turn)}: its {key} is not text",
+                        found=_short(repr(message.get(key))),
+                    )
+        try:
+            return self._apply(messages, prompt=prompt)
+        except _TEMPLATE_FAULTS as error:
+            raise self._refusal(messages, error) from error
+
+    def _apply(self, messages: Messages, *, prompt: bool) -> str:
+        rendered = self.tokenizer.apply_chat_template(
+            [dict(message) for message in messages],
+            chat_template=self._source,
+            tokenize=False,
+            add_generation_prompt=prompt,
+            **self.variables,
+        )
+        return str(rendered)
+
+    def _refusal(self, messages: Messages, error: Exception) -> TemplateError:
+        """The template raised: find the first turn at which it does."""
+        for turn in range(len(messages)):
+            try:
+                self._apply(messages[: turn + 1], prompt=False)
+            except _TEMPLATE_FAULTS as first:
+                return TemplateError(
+                    f"{_turn(messages, turn)}: the chat template refuses it",
+                    found=str(first) or type(first).__name__,
+                    fix="leave the turn out or merge it with its neighbour"
+                    if messages[turn].get("role") != "system"
+                    else "put the system text at the beginning of the first user turn",
+                )
+        return TemplateError("the chat template refuses the conversation", found=str(error))
+
+    def _encode(self, texts: list[str]) -> list[list[int]]:
+        # The template has written every special token there is to be: none is added.
+        if not texts:
+            return []
+        encoded = self.tokenizer(
+            texts,
+            add_special_tokens=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )
+        ids: list[list[int]] = encoded["input_ids"]
+        return ids
+
+
+def _template_of(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
+    """Whose template, and its text; PLAIN where the tokenizer has none."""
+    template = tokenizer.chat_template
+    if isinstance(template, dict):
+        if "default" not in template:
+            raise TemplateError(
+                "the tokenizer has several chat templates and none is the default",
+                found=", ".join(sorted(template)),
+                fix="name one of them 'default' in the tokenizer's configuration",
+            )
+        template = template["default"]
+    if template:
+        return "tokenizer", str(template)
+    if tokenizer.eos_token is None:
+        raise TemplateError(
+            "the tokenizer has neither a chat template nor an eos token",
+            fix="set eos_token in tokenizer_config.json",
+        )
+    adds_bos = tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id]
+    return "PLAIN", ("{{ bos_token }}" if adds_bos else "") + PLAIN
+
+
+def _with_frozen_clock(text: str) -> tuple[str, date | None]:
+    """The template with `strftime_now` answering one fixed date, if it asks for the date at all."""
+    if "strftime_now" not in text:
+        return text, None
+    formats = re.findall(r"strftime_now\(\s*(['\"])(.*?)\1\s*\)", text)
+    cases = "".join(
+        "{% if format == " + repr(form) + " %}" + TEMPLATE_DATE.strftime(form) + "{% endif %}"
+        for form in dict.fromkeys(form for _, form in formats)
+    )
+    macro = "{% macro strftime_now(format) %}" + cases + "{% endmacro %}{{ '' }}"
+    return macro + text, TEMPLATE_DATE
+
+
+def _not_prefix_stable(messages: Messages, turn: int, prompt: str, whole: str) -> TemplateError:
+    same = next(
+        (i for i, (a, b) in enumerate(zip(prompt, whole, strict=False)) if a != b), len(whole)
+    )
+    return TemplateError(
+        f"{_turn(messages, turn)}: the prompt before it is not how the whole conversation begins",
+        found=f"prompt {_short(prompt[same:])}\nwhole  {_short(whole[same:])}",
+        fix="split the conversation into rows of one answer each, or use another template",
+    )
+
+
+def _nothing_to_train(messages: Messages, turns: list[int]) -> TemplateError:
+    if turns:
+        return TemplateError(
+            f"{_turn(messages, 0)}: an answer with nothing before it to answer",
+            fix="begin the conversation with a user turn",
+        )
+    roles = ", ".join(str(m.get("role")) for m in messages) or "no turns"
+    return TemplateError(
+        "the conversation has no assistant turn: nothing would be trained", found=roles
+    )
+
+
+def _turn(messages: Messages, turn: int) -> str:
+    return f"turn {turn + 1} of {len(messages)} ({messages[turn].get('role')})"
+
+
+def _short(text: str, limit: int = 80) -> str:
+    return repr(text if len(text) <= limit else text[:limit] + "...")

@@ -1,0 +1,103 @@
+"""Adding rows moves none, and what belongs together stays together."""
+
+from __future__ import annotations
+
+from random import Random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nexa.data.filters.split import draw, place
+from nexa.data.rows import Row
+from tests.data.build import pair, row
+
+
+def rows(seeds: list[int]) -> list[Row]:
+    return [row(*pair(seed), number + 1) for number, seed in enumerate(seeds)]
+
+
+def sides(made: list[Row], fraction: float = 0.3) -> dict[str, str]:
+    placed, _ = place(made, eval_fraction=fraction)
+    return {item.row.row_id: item.split for item in placed}
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.integers(0, 10**6), unique=True, min_size=1, max_size=30),
+    st.lists(st.integers(10**6 + 1, 10**7), unique=True, max_size=30),
+    st.randoms(),
+)
+def test_new_rows_never_move_old_ones(old: list[int], new: list[int], chance: Random) -> None:
+    first_held_out = next(seed for seed in range(10**8, 10**9) if draw(row(*pair(seed))) < 0.3)
+    before = sides(rows([*old, first_held_out]))
+    mixed = [*old, *new, first_held_out]
+    chance.shuffle(mixed)
+    after = sides(rows(mixed))
+    assert {row_id: after[row_id] for row_id in before} == before
+
+
+def test_the_share_is_about_what_was_asked_for() -> None:
+    held_out = list(sides(rows(list(range(1000))), 0.2).values()).count("eval")
+    assert 160 < held_out < 240  # three standard deviations of 1,000 draws
+
+
+def test_no_share_holds_nothing_out_and_a_single_split_takes_all() -> None:
+    made = rows(list(range(50)))
+    assert set(sides(made, 0.0).values()) == {"train"}
+    placed, rejects = place(made, eval_fraction=0.0, only="eval")
+    assert [item.split for item in placed] == ["eval"] * 50
+    assert [item.row for item in placed] == made
+    assert rejects == []
+
+
+def test_rows_of_a_group_share_a_side() -> None:
+    made = [row(*pair(seed), seed + 1, group=f"g{seed % 40}") for seed in range(200)]
+    placed, _ = place(made, eval_fraction=0.3)
+    by_group: dict[str, set[str]] = {}
+    for item in placed:
+        by_group.setdefault(item.row.group, set()).add(item.split)
+    assert all(len(found) == 1 for found in by_group.values())
+    assert set.union(*by_group.values()) == {"train", "eval"}
+
+
+def test_near_duplicates_share_a_side_and_a_cluster() -> None:
+    originals = rows(list(range(60)))
+    copies = [
+        row(pair(seed)[0] + " or so", pair(seed)[1], 100 + seed) for seed in reversed(range(60))
+    ]
+    drawn = ["eval" if draw(copy) < 0.3 else "train" for copy in copies]
+    placed, rejects = place([*originals, *copies], eval_fraction=0.3)
+    assert rejects == []
+    split = {item.row.line.number: item.split for item in placed}
+    cluster = {item.row.line.number: item.cluster for item in placed}
+    for seed in range(60):
+        assert split[100 + seed] == split[seed + 1]
+        assert cluster[100 + seed] == cluster[seed + 1] == originals[seed].row_id
+    # the copies' own digests would have drawn another side for some
+    assert drawn != [split[copy.line.number] for copy in copies]
+
+
+def test_a_row_between_both_sides_is_left_out() -> None:
+    made = rows(list(range(40)))
+    held_out = next(r for r in made if draw(r) < 0.3)
+    trained = next(r for r in made if draw(r) >= 0.3)
+    torn = row(f"{held_out.example.prompt}!", held_out.example.answer, 99, group=trained.group)
+    placed, rejects = place([*made, torn], eval_fraction=0.3)
+    assert len(placed) == 40
+    assert rejects[0].line.number == 99
+    assert rejects[0].reason == "alike to both sides of the split"
+    assert held_out.line.origin in rejects[0].detail
+
+
+def test_a_share_that_no_row_draws_takes_the_nearest_row_and_says_so(notes: list[str]) -> None:
+    made = rows(list(range(30)))
+    placed, _ = place(made, eval_fraction=1e-6)
+    (held_out,) = [item.row for item in placed if item.split == "eval"]
+    assert draw(held_out) == min(map(draw, made))
+    assert notes == ["no row draws the held-out share 1e-06: the nearest is taken"]
+
+
+def test_a_single_group_is_never_torn() -> None:
+    made = [row(*pair(seed), seed + 1, group="all") for seed in range(10)]
+    placed, _ = place(made, eval_fraction=1e-6)
+    assert {item.split for item in placed} == {"train"}

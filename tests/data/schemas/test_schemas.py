@@ -1,0 +1,193 @@
+"""Each shape makes one conversation of a row, or says which key or turn is wrong."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import jsonschema
+import pytest
+
+from nexa.data.schemas import SCHEMAS, RowProblem, missing_keys, shape_of
+from nexa.data.schemas.fields import kind
+
+
+def user(text: Any) -> dict[str, Any]:
+    return {"role": "user", "content": text}
+
+
+def assistant(text: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": text}
+
+
+GOOD: list[tuple[str, dict[str, Any], list[dict[str, str]]]] = [
+    (
+        "record",
+        {"context": "Iron melts at 1811 K.", "prompt": "As JSON.", "target_answer": {"k": 1811.0}},
+        [user("Iron melts at 1811 K.\n\nAs JSON."), assistant('{"k": 1811.0}')],
+    ),
+    (
+        "record",
+        {"prompt": "Name one.", "target_answer": "Köln\n", "context": None},
+        [user("Name one."), assistant("Köln\n")],
+    ),
+    (
+        "record",
+        {"context": "  ", "prompt": "Name.", "target_answer": ["ä", None, True]},
+        [user("Name."), assistant('["ä", null, true]')],
+    ),
+    ("record", {"prompt": "2 + 2", "target_answer": 4}, [user("2 + 2"), assistant("4")]),
+    (
+        "messages",
+        {"messages": [{"role": "system", "content": "s"}, user("q"), assistant("a")]},
+        [{"role": "system", "content": "s"}, user("q"), assistant("a")],
+    ),
+    (
+        "messages",
+        {
+            "messages": [
+                {"role": "user", "content": [{"type": "text", "text": "a"}, {"text": "b"}]},
+                {"role": "assistant", "content": "c", "weight": 1, "name": "x"},
+            ]
+        },
+        [user("ab"), assistant("c")],
+    ),
+    ("completion", {"prompt": "q", "completion": "a"}, [user("q"), assistant("a")]),
+    (
+        "completion",
+        {"prompt": [{"role": "system", "content": "s"}, user("q")], "completion": [assistant("a")]},
+        [{"role": "system", "content": "s"}, user("q"), assistant("a")],
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "data", "messages"), GOOD)
+def test_a_good_row_becomes_a_conversation(
+    name: str, data: dict[str, Any], messages: list[dict[str, str]]
+) -> None:
+    assert shape_of(data) == name
+    assert list(SCHEMAS[name].convert(data).messages) == messages
+    jsonschema.validate(data, SCHEMAS[name].json_schema)
+
+
+def test_labels_are_read() -> None:
+    labels = {"domain": "metals", "source": "human", "quality_score": 1, "group": 26, "id": "fe"}
+    content = SCHEMAS["completion"].convert({"prompt": "q", "completion": "a", **labels})
+    assert content.domain == "metals"
+    assert content.source == "human"
+    assert content.quality_score == 1.0
+    assert (content.group, content.id) == ("26", "fe")
+
+
+def test_blank_labels_are_none() -> None:
+    labels = {"domain": "", "source": None, "quality_score": None, "group": ""}
+    content = SCHEMAS["completion"].convert({"prompt": "q", "completion": "a", **labels})
+    assert (content.domain, content.source, content.quality_score, content.group) == (None,) * 4
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        ({"prompt": 3, "target_answer": "a"}, "'prompt' is a number, not a text"),
+        ({"prompt": " ", "target_answer": "a"}, "'prompt' is empty"),
+        ({"prompt": "q", "target_answer": None}, "'target_answer' is null"),
+        ({"prompt": "q", "target_answer": {}}, "'target_answer' is empty"),
+        ({"prompt": "q", "target_answer": " "}, "turn 2 (assistant) is empty"),
+        ({"prompt": "q", "target_answer": "a", "context": []}, "'context' is a list, not a text"),
+        ({"prompt": "q", "completion": True}, "'completion' is true or false, not a text"),
+        ({"prompt": "q", "completion": []}, "'completion' has no turns"),
+        ({"prompt": "q", "completion": "a", "domain": {}}, "'domain' is an object, not a text"),
+        (
+            {"prompt": "q", "completion": "a", "quality_score": "high"},
+            "'quality_score' is a text, not a finite number",
+        ),
+        (
+            {"prompt": "q", "completion": "a", "quality_score": float("inf")},
+            "'quality_score' is a number, not a finite number",
+        ),
+        ({"prompt": "q", "completion": "a", "group": True}, "'group' is true or false"),
+        ({"messages": "hello"}, "'messages' is a text, not a list of messages"),
+        ({"messages": ["hello"]}, "messages[0] is a text, not a message"),
+        ({"messages": [{"role": "user"}]}, "messages[0] has no 'content'"),
+        (
+            {"messages": [{"rol": "user", "content": "q"}]},
+            "messages[0] has no 'role': key 'rol' - did you mean 'role'?",
+        ),
+        (
+            {"messages": [{"role": "asistant", "content": "q"}]},
+            "messages[0] has the role 'asistant' - did you mean 'assistant'?",
+        ),
+        ({"messages": [{"role": "x", "content": "q"}]}, "has the role 'x'; known: system"),
+        ({"messages": [user("q")]}, "the last turn is 'user': there is no answer"),
+        ({"messages": [user(""), assistant("a")]}, "turn 1 (user) is empty"),
+        ({"messages": [user(None), assistant("a")]}, "its content is null, not a text"),
+        (
+            {"messages": [user([{"type": "image_url"}]), assistant("a")]},
+            "messages[0] has a part that is no text: image_url",
+        ),
+        ({"messages": [user(["x"]), assistant("a")]}, "a part that is no text: a text"),
+        (
+            {"messages": [user("q"), {**assistant("a"), "tool_calls": [{}]}]},
+            "messages[1] calls a tool",
+        ),
+        ({"messages": [user("q"), {**assistant("a"), "weight": 0}]}, "messages[1] has weight 0"),
+    ],
+)
+def test_a_bad_row_says_which_key_or_turn(data: dict[str, Any], problem: str) -> None:
+    name = shape_of(data)
+    assert name is not None
+    with pytest.raises(RowProblem) as caught:
+        SCHEMAS[name].convert(data)
+    assert problem in str(caught.value)
+
+
+def test_a_key_that_was_meant_is_named() -> None:
+    assert shape_of({"msgs": []}) is None
+    why = missing_keys({"msgs": []}, None)
+    assert why.startswith("key 'msgs' - did you mean 'messages'? Accepted shapes: {messages}")
+    assert "{prompt, target_answer}, {prompt, completion}" in why
+
+
+@pytest.mark.parametrize(
+    ("keys", "hints"),
+    [
+        (["Mesages"], "key 'Mesages' - did you mean 'messages'?"),
+        (["conversations"], "key 'conversations' - did you mean 'messages'?"),
+        (["prompt", "response"], "key 'response' - did you mean 'completion'?"),
+        (["prompt", "answer"], "key 'answer' - did you mean 'target_answer'?"),
+        (
+            ["instruction", "output"],
+            "key 'instruction' - did you mean 'prompt'?, key 'output' - did you mean 'completion'?",
+        ),
+    ],
+)
+def test_the_names_of_other_tools_are_known(keys: list[str], hints: str) -> None:
+    assert missing_keys(dict.fromkeys(keys, "x"), None).startswith(f"{hints} Accepted shapes")
+
+
+def test_keys_of_no_shape_are_listed() -> None:
+    why = missing_keys({"text": "a", "x": 1}, None)
+    assert why.startswith("no accepted shape: it has 'text', 'x'. Accepted shapes")
+    assert missing_keys({}, None).startswith("no accepted shape: it has no keys")
+
+
+def test_a_row_of_another_shape_than_its_file_says_which() -> None:
+    why = missing_keys({"prompt": "q", "completion": "a"}, SCHEMAS["messages"])
+    assert why == "no key 'messages' (the file is 'messages'); it has 'prompt', 'completion'"
+    assert "did you mean 'completion'" in missing_keys(
+        {"prompt": "q", "completions": "a"}, SCHEMAS["completion"]
+    )
+
+
+@pytest.mark.parametrize("name", ["messages", "record", "completion"])
+def test_json_schemas_are_schemas_and_refuse_a_row_without_an_answer(name: str) -> None:
+    schema = SCHEMAS[name].json_schema
+    jsonschema.Draft202012Validator.check_schema(schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"prompt": "q"}, schema)
+
+
+def test_every_json_value_has_a_name() -> None:
+    values = json.loads('[null, true, 1, 1.5, "a", [], {}]')
+    names = ["null", "true or false", "a number", "a number", "a text", "a list", "an object"]
+    assert [kind(value) for value in values] == names

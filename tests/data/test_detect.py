@@ -1,0 +1,76 @@
+"""The format is told from the rows, with the evidence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nexa.core.errors import DataError
+from nexa.data.detect import count_rows, detect
+from tests.data.build import record
+from tests.data.conftest import WriteRows
+
+CHAT = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
+
+
+def test_a_file_is_told_by_its_rows_and_counted(write_rows: WriteRows) -> None:
+    path = write_rows(["broken", *[record(i) for i in range(300)], "", "{}"])
+    found = detect(path)
+    assert found.format == "record"
+    assert found.files == (path,)
+    assert found.rows == 302
+    assert found.rows_by_file == {"rows.jsonl": 302}
+    assert found.evidence == (
+        "rows.jsonl: 199 of the first 200 rows have the keys prompt, target_answer",
+    )
+    assert found.first == tuple(record(i) for i in range(3))
+
+
+def test_a_folder_is_its_data_files_by_name(write_rows: WriteRows, tmp_path: Path) -> None:
+    write_rows([CHAT], "d/b.jsonl")
+    write_rows([{"prompt": "q", "completion": "a"}] * 2, "d/a.ndjson")
+    write_rows(["not data"], "d/README.md")
+    (tmp_path / "d" / "more.jsonl").mkdir()
+    found = detect(tmp_path / "d")
+    assert [path.name for path in found.files] == ["a.ndjson", "b.jsonl"]
+    assert found.format == "completion, messages"
+    assert found.rows == 3
+
+
+def test_keys_that_were_meant_are_named(write_rows: WriteRows) -> None:
+    path = write_rows(["broken", {"msgs": []}])
+    with pytest.raises(DataError, match="no row has a shape") as caught:
+        detect(path)
+    assert str(caught.value.found).startswith("line 2: key 'msgs' - did you mean 'messages'?")
+
+
+def test_a_file_of_broken_lines_says_how_the_first_is_broken(write_rows: WriteRows) -> None:
+    with pytest.raises(DataError, match="no row has a shape") as caught:
+        detect(write_rows(["broken", "also broken"]))
+    assert str(caught.value.found).startswith("line 1: broken JSON")
+
+
+def test_a_path_that_is_nowhere_names_the_nearest(write_rows: WriteRows, tmp_path: Path) -> None:
+    write_rows([CHAT], "train.jsonl")
+    with pytest.raises(DataError, match="there is no") as caught:
+        detect(tmp_path / "trian.jsonl")
+    assert caught.value.fix == str(tmp_path / "train.jsonl")
+    with pytest.raises(DataError, match="there is no") as caught:
+        detect(tmp_path / "nowhere" / "x.jsonl")
+    assert caught.value.fix is None
+
+
+def test_a_folder_without_data_says_what_it_holds(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="has no data file") as caught:
+        detect(tmp_path)
+    assert caught.value.found == "an empty folder"
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(DataError) as caught:
+        detect(tmp_path)
+    assert caught.value.found == "notes.txt"
+
+
+def test_a_file_that_is_gone_cannot_be_counted(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot read"):
+        count_rows(tmp_path / "gone.jsonl")
