@@ -5,6 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# No deadline and no new random examples: a slow or an unlucky machine fails no test.
+settings.register_profile("nexa", deadline=None, derandomize=True, database=None)
+settings.load_profile("nexa")
 
 
 @pytest.fixture(autouse=True)

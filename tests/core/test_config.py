@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import textwrap
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
 
 from nexa.core.config import SECTIONS, Config, load_config, parse_config
 from nexa.core.errors import ConfigError
@@ -123,7 +125,7 @@ def test_target_modules_may_be_named() -> None:
 
 def test_a_configuration_is_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        parse_config(MINIMAL).training.seed = 3  # type: ignore[misc]
+        parse_config(MINIMAL).training.seed = 3
 
 
 def test_a_byte_order_mark_and_windows_line_ends_are_no_mistakes(tmp_path: Path) -> None:
@@ -166,7 +168,8 @@ def test_every_mistake_is_told_at_once_in_the_files_order() -> None:
         "line 9: optimizer.lr: should be greater than 0 (got -1)",
         "line 10: optimizer.betas: should be less than 1 (got [0.9, 2])",
         "line 11: scheduler: give warmup_steps or warmup_ratio, not both",
-        "line 15: lora.target_modules: should be 'all-linear' or should be a valid string (got [1])",
+        "line 15: lora.target_modules: should be 'all-linear' or should be a valid string "
+        "(got [1])",
         "line 18: training.lerning_rate is not a key: known: method, epochs, max_steps, "
         "gradient_accumulation, micro_tokens, seed, precision, output_dir",
         "line 20: publish.repo: should be owner/name, in letters, digits, single '-' and '.', "
@@ -353,10 +356,6 @@ YAML_VALUES: Any = st.recursive(
 @settings(deadline=None, max_examples=150)
 @given(st.dictionaries(st.sampled_from([*SECTIONS, "x"]), YAML_VALUES), st.data())
 def test_whatever_a_file_holds_it_loads_or_is_a_config_error(tree: Any, data: Any) -> None:
-    from io import StringIO
-
-    from ruamel.yaml import YAML
-
     name = data.draw(st.sampled_from(list(SECTIONS)))
     keys = st.sampled_from(list(SECTIONS[name].model_fields))
     tree[name] = data.draw(st.dictionaries(keys, YAML_VALUES, max_size=3))

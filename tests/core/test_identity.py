@@ -128,7 +128,7 @@ def test_step_version_and_inputs_are_part_of_a_recipe() -> None:
         (Spec(1, options={"x": [0.0, math.inf]}), "spec.options.x[1]", "inf"),
         (Spec(1, options={"x": {"b", "a"}}), "spec.options.x", "set"),
         (Spec(1, options={"x": Path("a")}), "spec.options.x", "PosixPath"),
-        (Spec(1, many=(Inner(), Path("a"))), "spec.many[1]", "PosixPath"),  # type: ignore[arg-type]
+        (Spec(1, many=(Inner(), Path("a"))), "spec.many[1]", "PosixPath"),
         (Spec(1, options={"x": b"raw"}), "spec.options.x", "bytes"),
         (Spec(1, options={"x": print}), "spec.options.x", "builtin_function"),
         (Spec(1, options={"x": Inner}), "spec.options.x", "type"),

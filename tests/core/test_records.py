@@ -132,9 +132,9 @@ def test_unknown_keys_in_a_body_are_refused() -> None:
 
 def test_records_are_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        suite_body().rows = 3  # type: ignore[misc]
+        suite_body().rows = 3
     with pytest.raises(AttributeError):
-        artifact().name = "other"  # type: ignore[misc]
+        artifact().name = "other"
 
 
 def test_a_score_that_is_no_number_cannot_be_sealed() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -26,6 +27,7 @@ from nexa.core.store import (
     link_or_copy,
     nearest_existing,
     require_space,
+    storage_error,
     write_atomic,
 )
 from tests.core.samples import dataset_body, seal, suite_body
@@ -447,6 +449,16 @@ print(json.dumps(told))
     assert hidden(tmp_path) == []
     assert store.versions("suite", "metals") == ["v1"]
     assert store.verify(kept) == []
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_no_room_and_no_permission_are_told_apart(tmp_path: Path, code: int) -> None:
+    full = storage_error(tmp_path / "x", OSError(code, os.strerror(code)))
+    assert os.strerror(code) in full.what
+    assert "GB free there" in str(full.found)
+    denied = storage_error(tmp_path / "x", OSError(errno.EACCES, "Permission denied"))
+    assert denied.found is None
+    assert "writable" in str(denied.fix)
 
 
 @pytest.mark.root

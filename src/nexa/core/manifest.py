@@ -15,6 +15,20 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from nexa.core.errors import IntegrityError, NexaError, UsageError, nearest
 from nexa.core.store import write_atomic
 
+# Fields that hold a host name, an address, or a sentence or path that may name a folder.
+PRIVATE = frozenset(
+    {
+        "hostname",
+        "tailscale_ip",
+        "checkpoint_dir_durable",
+        "eval_report",
+        "deliverables",
+        "output_dir",
+        "publications",
+        "error",
+    }
+)
+
 
 class ManifestClosed(NexaError, RuntimeError):
     """A closed manifest is evidence; nothing amends it."""
@@ -26,12 +40,12 @@ class Cost(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     start_time: str = Field(description="UTC, ISO 8601")
-    end_time: str
+    end_time: str = Field(description="UTC, ISO 8601")
     gpu_type: str | None = Field(description="None on a machine without a GPU")
-    provider: str
-    cost_per_hour_usd: float
+    provider: str = Field(description="who owns the machine")
+    cost_per_hour_usd: float = Field(description="0 for one's own machine unless told otherwise")
     price_source: str = Field(description="who named the price")
-    cost_total_usd: float
+    cost_total_usd: float = Field(description="metered time x price")
     tokens: int = Field(description="tokens that went through the model in training")
     usd_per_point: float | None = Field(
         description="dollars a point (0.01) of the primary metric gained; None without a gain"
@@ -44,7 +58,7 @@ class RunManifest(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     run_id: str = Field(description="YYYY-MM-DD-HHMMSS-xxxx; a DNS label")
-    run_type: str = Field(description="train | eval | publish")
+    run_type: str = Field(description="train | data_gen | eval")
     dataset_id: str | None = Field(default=None, description="name@version of the training data")
     dataset_hash: str | None = Field(default=None, description="digest of the dataset's record")
     teacher_model: str | None = Field(default=None, description="in distillation")
@@ -58,50 +72,50 @@ class RunManifest(BaseModel):
     cost_estimate_usd_total: float = Field(default=0.0, description="metered time x price")
     checkpoint_dir_durable: str | None = Field(default=None, description="durable address")
     best_checkpoint: str | None = Field(default=None, description="file in that folder")
-    eval_status: Literal["pending", "done", "failed", "skipped"] = "pending"
+    eval_status: Literal["pending", "done", "failed", "skipped"] = Field(
+        default="pending", description="how far the evaluation came"
+    )
     eval_report: str | None = Field(default=None, description="leaderboard in durable storage")
     eval_summary: dict[str, float] = Field(default_factory=dict, description="metric -> tuned mean")
 
-    schema_: Literal["nexa.manifest/1"] = Field(default="nexa.manifest/1", alias="schema")
-    status: Literal["running", "done", "failed", "interrupted"] = "running"
+    schema_: Literal["nexa.manifest/1"] = Field(
+        default="nexa.manifest/1", alias="schema", description="this document's version"
+    )
+    status: Literal["running", "done", "failed", "interrupted"] = Field(
+        default="running", description="a run that was killed still says running"
+    )
     error: str | None = Field(default=None, description="why it did not end well")
-    attempts: int = 1
-    nexa_version: str = ""
+    attempts: int = Field(default=1, description="times the run was begun")
+    nexa_version: str = Field(default="", description="Nexa's own")
     code_digest: str = Field(default="", description="sha256 over Nexa's own source files")
-    lock_digest: str | None = Field(default=None, description="sha256 of requirements.lock")
+    lock_digest: str | None = Field(default=None, description="sha256 over versions")
     versions: dict[str, str] = Field(default_factory=dict, description="library -> version")
     machine: dict[str, Any] = Field(default_factory=dict, description="CPU, cores, memory, GPUs")
     evidence: str = Field(default="real", description="how the provider's driver was proved")
     config_sha256: str | None = Field(default=None, description="of config.yaml as it was read")
-    seed: int | None = None
-    template_sha256: str | None = None
+    seed: int | None = Field(default=None, description="of data order, adapter and dropout")
+    template_sha256: str | None = Field(default=None, description="of the chat template")
     mask_sha256: str | None = Field(default=None, description="over token ids and loss masks")
     label_tokens: int = Field(default=0, description="tokens that bore loss")
-    verdict: str | None = None
-    cost: Cost | None = None
+    verdict: str | None = Field(
+        default=None, description="improved | no evidence | worse | contaminated"
+    )
+    cost: Cost | None = Field(default=None, description="the cost breakdown, below")
     inputs: dict[str, str] = Field(default_factory=dict, description="role -> digest")
-    outputs: dict[str, str] = Field(default_factory=dict, description="label -> record digest")
+    outputs: dict[str, str] = Field(default_factory=dict, description="role -> record digest")
     reused: list[str] = Field(default_factory=list, description="outputs made by an earlier run")
     deliverables: dict[str, str] = Field(
         default_factory=dict,
         description="the six: checkpoint, manifest, leaderboard, report, cost, lineage -> address",
     )
-    output_dir: str | None = None
-    publications: list[str] = Field(default_factory=list)
+    output_dir: str | None = Field(default=None, description="the folder left to the user")
+    publications: list[str] = Field(
+        default_factory=list, description="where it was published, also after the run's end"
+    )
 
     def public(self) -> dict[str, Any]:
         """What may leave the machine: no host name, no address, no path of the file system."""
-        private = {
-            "hostname",
-            "tailscale_ip",
-            "checkpoint_dir_durable",
-            "eval_report",
-            "deliverables",
-            "output_dir",
-            "publications",
-            "error",  # its sentence may name a file
-        }
-        return self.model_dump(mode="json", by_alias=True, exclude=private)
+        return self.model_dump(mode="json", by_alias=True, exclude=set(PRIVATE))
 
 
 class ManifestFile:

@@ -45,9 +45,9 @@ class ModelRef(Body):
 class Interval(Body):
     """A number with its uncertainty. `low` and `high` are a 95 % interval, clustered by group."""
 
-    mean: float
-    low: float
-    high: float
+    mean: float = Field(description="over the rows")
+    low: float = Field(description="lower end")
+    high: float = Field(description="upper end")
     n: int = Field(description="rows scored")
     groups: int = Field(description="clusters the interval was drawn over")
 
@@ -56,31 +56,31 @@ class SuiteBody(Body):
     """Frozen evaluation prompts. Files: `prompts.jsonl` (id, group, domain, messages, target)."""
 
     task: str = Field(description="name in the eval task table, e.g. json_record")
-    rows: int
-    groups: int
+    rows: int = Field(description="prompts")
+    groups: int = Field(description="clusters that intervals are drawn over")
     domains: dict[str, int] = Field(description="rows in each domain")
-    metrics: list[str]
+    metrics: list[str] = Field(description="names, as in the task's table")
     primary: str = Field(description="the metric that the verdict is drawn from")
-    max_new_tokens: int
+    max_new_tokens: int = Field(description="length at which an answer is cut off")
 
 
 class SplitInfo(Body):
     """One split of a dataset."""
 
-    rows: int
+    rows: int = Field(description="rows in it")
     digest: str = Field(description="sha256 over the sorted row ids")
 
 
 class DatasetBody(Body):
     """Rows ready to train on. Files: `<split>.parquet`, `lineage.jsonl`, `rejects.jsonl`."""
 
-    dataset_id: str
+    dataset_id: str = Field(description="its public name")
     format: str = Field(description="the format that was detected or asked for")
     sources: dict[str, str] = Field(description="file name -> sha256 of its bytes")
-    splits: dict[str, SplitInfo]
-    rows_read: int
+    splits: dict[str, SplitInfo] = Field(description="train, eval")
+    rows_read: int = Field(description="rows in the sources")
     dropped: dict[str, int] = Field(description="reason -> rows left out")
-    domains: dict[str, int] = Field(default_factory=dict)
+    domains: dict[str, int] = Field(default_factory=dict, description="domain -> rows kept")
     length_quantiles: dict[str, int] = Field(
         default_factory=dict, description="tokens a row: p50 p90 p95 p99 max"
     )
@@ -97,74 +97,82 @@ class CheckpointBody(Body):
     (full), `resolved.json`, `losses.jsonl`.
     """
 
-    base: ModelRef
-    method: Literal["lora", "full"]
-    rank: int | None = None
-    alpha: float | None = None
-    target_modules: list[str] = Field(default_factory=list)
+    base: ModelRef = Field(description="what was trained")
+    method: Literal["lora", "full"] = Field(description="adapter or all weights")
+    rank: int | None = Field(default=None, description="of the adapter")
+    alpha: float | None = Field(
+        default=None, description="of the adapter; its scale is alpha / rank"
+    )
+    target_modules: list[str] = Field(
+        default_factory=list, description="names of the linear layers that were adapted"
+    )
     engine: str = Field(description="the executor that ran, and why")
-    precision: str
-    seed: int
-    epochs: float
-    steps: int
-    rows: int
+    precision: str = Field(description="dtype of the forward pass")
+    seed: int = Field(description="of data order, adapter and dropout")
+    epochs: float = Field(description="passes over the rows")
+    steps: int = Field(description="optimiser steps")
+    rows: int = Field(description="rows trained on")
     tokens_trained: int = Field(description="tokens that went through the model")
     label_tokens: int = Field(description="tokens that bore loss")
-    trainable_parameters: int
-    first_loss: float
+    trainable_parameters: int = Field(description="numbers that could move")
+    first_loss: float = Field(description="nats a label token, first step")
     final_loss: float = Field(description="mean loss of the last epoch")
-    epoch_losses: list[float]
-    template_sha256: str
+    epoch_losses: list[float] = Field(description="mean of each epoch")
+    template_sha256: str = Field(description="of the chat template")
     mask_sha256: str = Field(description="sha256 over the rows' token ids and loss masks")
-    end_of_turn: list[int]
-    weights_sha256: str
+    end_of_turn: list[int] = Field(description="token ids that end an answer")
+    weights_sha256: str = Field(description="of the file with the trained weights")
 
 
 class ExportBody(Body):
     """Weights in a form others load. Files: a whole model folder and `parity.json`."""
 
-    format: Literal["safetensors"]
-    dtype: str
-    base: ModelRef
+    format: Literal["safetensors"] = Field(description="file format of the weights")
+    dtype: str = Field(description="of the stored weights")
+    base: ModelRef = Field(description="what the adapter was merged into")
     model_digest: str = Field(
         description="digest of the exported model's files, as ModelRef.digest"
     )
     parity: dict[str, Any] = Field(description="the numbers of parity.json")
-    passed: bool
+    passed: bool = Field(description="whether it behaves as the model it came from")
 
 
 class AnswersBody(Body):
-    """What a model answered. Files: `answers.jsonl` (id, text, tokens, stopped, latency_s)."""
+    """What a model answered. Files: `answers.jsonl` (id, text, new_tokens, stopped, latency_s)."""
 
-    model: ModelRef
-    suite_digest: str
-    rows: int
+    model: ModelRef = Field(description="who answered")
+    suite_digest: str = Field(description="the suite's record")
+    rows: int = Field(description="answers")
     decoding: dict[str, Any] = Field(description="dtype, batch size, cache, max_new_tokens, greedy")
     stopped: int = Field(description="answers that ended with an end-of-turn token")
-    new_tokens: int
-    template_sha256: str
+    new_tokens: int = Field(description="tokens written, all answers")
+    template_sha256: str = Field(description="of the chat template")
     first_prompt_sha256: str = Field(description="digest of the token ids of prompt 0")
     general_cross_entropy: float = Field(description="nats a token on the fixed general text")
+    general_text_sha256: str = Field(default="", description="digest of that text")
 
 
 class ScoresBody(Body):
     """Answers scored. Files: `scores.jsonl` (id, group, domain, one number a metric)."""
 
-    model: ModelRef
-    suite_digest: str
-    answers_digest: str
+    model: ModelRef = Field(description="whose answers")
+    suite_digest: str = Field(description="the suite's record")
+    answers_digest: str = Field(description="the answers' record")
     seal: str = Field(description="digest of task, metrics' versions, decoding and parser")
-    metrics: dict[str, Interval]
+    metrics: dict[str, Interval] = Field(description="metric -> interval over all rows")
     by_domain: dict[str, dict[str, Interval]] = Field(description="domain -> metric -> interval")
-    stop_rate: Interval
-    general_cross_entropy: float
+    stop_rate: Interval = Field(description="share of answers that ended by themselves")
+    general_cross_entropy: float = Field(description="nats a token on the fixed general text")
+    counts: dict[str, int] = Field(
+        default_factory=dict, description="over all rows: unparsable, fields missing, wrong, extra"
+    )
 
 
 class Comparison(Body):
     """Tuned minus base on the same rows."""
 
-    metric: str
-    difference: Interval
+    metric: str = Field(description="what was compared")
+    difference: Interval = Field(description="tuned minus base, paired")
     better: int = Field(description="rows on which tuned scores higher")
     worse: int = Field(description="rows on which tuned scores lower")
     mcnemar_p: float | None = Field(default=None, description="exact two-sided; for 0/1 metrics")
@@ -173,29 +181,31 @@ class Comparison(Body):
 class ReportBody(Body):
     """Base against tuned. Files: `report.json`."""
 
-    verdict: Literal["improved", "no evidence", "worse", "contaminated"]
-    reason: str
-    primary: str
-    base: dict[str, Interval]
-    tuned: dict[str, Interval]
-    comparisons: list[Comparison]
+    verdict: Literal["improved", "no evidence", "worse", "contaminated"] = Field(
+        description="what the comparison proves"
+    )
+    reason: str = Field(description="the verdict in a sentence, with its numbers")
+    primary: str = Field(description="the metric that the verdict is drawn from")
+    base: dict[str, Interval] = Field(description="metric -> interval")
+    tuned: dict[str, Interval] = Field(description="metric -> interval")
+    comparisons: list[Comparison] = Field(description="one a metric")
     by_domain: dict[str, dict[str, list[Interval]]] = Field(
         description="domain -> metric -> [base, tuned]"
     )
     forgetting_nats: float = Field(description="tuned minus base cross-entropy on general text")
-    forgetting_limit_nats: float
-    forgetting_passed: bool
+    forgetting_limit_nats: float = Field(description="how much of it is allowed")
+    forgetting_passed: bool = Field(description="whether it stayed below")
     stop_rate: list[Interval] = Field(description="[base, tuned]")
     contaminated_rows: list[str] = Field(description="suite ids that occur in the training rows")
-    seal: str
+    seal: str = Field(description="of both scores; unlike seals are never compared")
 
 
 class PublicationBody(Body):
     """What was published, where. Files: those of the published folder."""
 
-    repo: str
-    hub: str
-    location: str
+    repo: str = Field(description="owner/name")
+    hub: str = Field(description="local, or a Hub's address")
+    location: str = Field(description="folder or address of what was published")
     root: str = Field(description="the digest printed at publication; `nexa verify --expect`")
 
 

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,31 @@ class Tiers:
         else:
             with self._remote(name) as (system, place):
                 system.pipe_file(place, data)
+        return self.durable_place(name)
+
+    def update(self, name: str, change: Callable[[Path], object]) -> str:
+        """Let `change` rewrite the file `name` of durable storage; returns its address.
+
+        A local file is changed where it is; a remote one is fetched, changed and put back.
+        """
+        if self.durable_is_local:
+            target = self._durable_folder() / name
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise storage_error(target, error) from error
+            change(target)
+            return str(target)
+        work = self.new_scratch("update") / Path(name).name
+        try:
+            with self._remote(name) as (system, place):
+                if system.exists(place):
+                    system.get_file(place, str(work))
+            change(work)
+            with self._remote(name) as (system, place):
+                system.put_file(str(work), place)
+        finally:
+            shutil.rmtree(work.parent, ignore_errors=True)
         return self.durable_place(name)
 
     def _put(self, source: Path, name: str, digest: str) -> None:

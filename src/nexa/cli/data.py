@@ -1,0 +1,107 @@
+"""`nexa data`: prepare rows, see which tokens are trained, list what there is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from nexa.cli.lazy import LazyGroup
+from nexa.cli.show import Output, output_options
+from nexa.cli.sources import Source, base_source_option
+
+if TYPE_CHECKING:
+    from nexa.data.mask import MaskedRow
+
+COMMANDS = {
+    "Data": {
+        "prepare": ("nexa.cli.data:prepare", "Prepare the data of config.yaml, and nothing more."),
+        "mask": ("nexa.cli.data:mask", "Show which text of a row is trained, in colour."),
+        "list": ("nexa.cli.data:list_datasets", "Show the datasets of this project."),
+    }
+}
+data = LazyGroup("data", COMMANDS, help="Prepare data and look at it.")
+
+
+@click.command()
+@click.argument("config", default="config.yaml", type=click.Path(path_type=Path))
+@output_options
+def prepare(out: Output, config: Path) -> None:
+    """Prepare the data of config.yaml, and nothing more."""
+    from nexa.orchestrate.run import prepare_only
+
+    dataset = prepare_only(config)
+    body = dataset.body
+
+    def tell() -> None:
+        out.say(f"{dataset.label}", bold=True)
+        rows = {f"split {name}": f"{split.rows} rows" for name, split in body.splits.items()}
+        dropped = {f"dropped, {reason}": count for reason, count in body.dropped.items()}
+        lengths = ", ".join(f"{name} {n}" for name, n in body.length_quantiles.items())
+        out.pairs({"rows read": body.rows_read, **rows, **dropped})
+        out.pairs({"tokens a row": lengths, "max_length": body.max_length})
+
+    out.show(body.model_dump(mode="json"), tell)
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--model", required=True, metavar="MODEL", help="Whose chat template to use.")
+@base_source_option
+@click.option("--rows", default=3, show_default=True, help="How many rows to show.")
+@output_options
+def mask(out: Output, path: Path, model: str, base_source: Source, rows: int) -> None:
+    """Show which text of a row is trained, in colour."""
+    from nexa.orchestrate.masks import masked_rows
+
+    shown = masked_rows(path, model, source=base_source, rows=rows, project=Path.cwd())
+    record = [
+        {
+            "origin": row.origin,
+            "problem": row.problem,
+            "spans": [[span.text, span.trained, span.tokens] for span in row.spans],
+        }
+        for row in shown
+    ]
+    out.show(record, lambda: _tell_masks(out, shown))
+
+
+def _tell_masks(out: Output, rows: list[MaskedRow]) -> None:
+    """Trained text in green between brackets, so that a pipe shows it too."""
+    for row in rows:
+        out.say(f"{row.origin}: {row.trained_tokens} of {row.tokens} tokens trained", bold=True)
+        if row.problem:
+            out.say(f"  {row.problem}", fg="red")
+        for span in row.spans:
+            if span.trained:
+                out.say(f"[{span.text}]", fg="green", bold=True)
+            else:
+                out.say(span.text.rstrip("\n"), dim=True)
+        out.say()
+
+
+@click.command("list")
+@output_options
+def list_datasets(out: Output) -> None:
+    """Show the datasets of this project."""
+    from nexa.core.tiers import Tiers
+
+    store = Tiers.of(Path.cwd()).store
+    found = [
+        store.get("dataset", f"{name}@{version}")
+        for name in store.names("dataset")
+        for version in store.versions("dataset", name)
+    ]
+    rows = [
+        [a.label, a.body.rows_read, sum(s.rows for s in a.body.splits.values()), a.digest[:12]]
+        for a in found
+    ]
+    out.show(
+        [a.to_json() for a in found],
+        lambda: (
+            out.table(["dataset", "rows read", "rows kept", "digest"], rows)
+            if rows
+            else out.say("no datasets yet")
+        ),
+    )

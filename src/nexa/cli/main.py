@@ -1,0 +1,152 @@
+"""`nexa`: the table of commands, and the one place where an error becomes text and an exit code.
+
+The table is literal and its commands are imported only when they run, so that `nexa --help` costs
+an import of click and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from nexa import __version__
+from nexa.cli.lazy import LazyGroup, Table
+from nexa.core.errors import NexaError, UsageError
+
+COMMANDS: Table = {
+    "From data to a published model": {
+        "init": ("nexa.cli.init:init", "Write a config.yaml that fits a model and your data."),
+        "train": (
+            "nexa.cli.train:train",
+            "Prepare data, score the base, train, merge, and score what came out.",
+        ),
+        "publish": (
+            "nexa.cli.publish:publish",
+            "Publish the trained model with its card and the proof of its numbers.",
+        ),
+    },
+    "Data": {
+        "data": ("nexa.cli.data:data", "Prepare data and look at it."),
+    },
+    "Look and check": {
+        "runs": ("nexa.cli.runs:runs", "Show the runs of this project."),
+        "lineage": (
+            "nexa.cli.runs:lineage",
+            "Show what a run's report, or any artifact, grew from.",
+        ),
+        "verify": (
+            "nexa.cli.publish:verify",
+            "Check a published folder: every byte, every record, every number of the card.",
+        ),
+    },
+}
+ALIASES = {"push": "publish"}
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+UNEXPECTED = 70  # EX_SOFTWARE of sysexits.h: an error inside nexa, not in what it was given
+
+app = LazyGroup(
+    "nexa",
+    COMMANDS,
+    aliases=ALIASES,
+    help="From a data file to a fine-tuned, evaluated, published language model.",
+    epilog="Exit codes: 0 done, 130 stopped by Ctrl-C, others by the kind of error (docs/cli.md).",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+click.version_option(__version__, prog_name="nexa")(app)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line; returns the exit code and never shows a bare traceback."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = app.main(words, prog_name="nexa", standalone_mode=False)
+        _flush()
+        return code if isinstance(code, int) else 0
+    except click.Abort:
+        return _tell(words, "Interrupted", INTERRUPTED, "stopped; what was finished is kept")
+    except click.ClickException as error:
+        return _tell_error(words, _usage_error(error))
+    except NexaError as error:
+        return _tell_error(words, error)
+    except Exception as error:  # the last resort: a mistake of nexa's own
+        return _tell_unexpected(words, error)
+
+
+def _tell_error(words: list[str], error: NexaError) -> int:
+    if os.environ.get("NEXA_DEBUG"):
+        _show_traceback(error)
+    kind, code = type(error).__name__, error.exit_code
+    return _tell(words, kind, code, error.what, error.found, error.fix)
+
+
+def _tell_unexpected(words: list[str], error: Exception) -> int:
+    import traceback  # here, because it is 15 ms that no good end needs
+
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if f"{os.sep}nexa{os.sep}" in frame.filename] or frames
+    place = own[-1]
+    fix = "the same command with -v (or NEXA_DEBUG=1) shows the traceback; please report it"
+    if os.environ.get("NEXA_DEBUG") or _flag(words, "v", "--verbose"):
+        _show_traceback(error)
+        fix = "please report the traceback above"
+    what = f"nexa failed unexpectedly: {type(error).__name__}: {error}"
+    found = f"{os.path.basename(place.filename)}:{place.lineno} in {place.name}"
+    return _tell(words, type(error).__name__, UNEXPECTED, what, found, fix)
+
+
+def _tell(
+    words: list[str],
+    kind: str,
+    code: int,
+    what: str,
+    found: str | None = None,
+    fix: str | None = None,
+) -> int:
+    """The three lines on stderr, or with --json one object on stdout; returns the exit code."""
+    from nexa.cli.format import clean, to_json
+
+    if _flag(words, "", "--json"):
+        told = {"type": kind, "exit_code": code, "what": what, "found": found, "fix": fix}
+        click.echo(to_json({"error": told}))
+    else:
+        first, *rest = clean(str(NexaError(what, found=found, fix=fix))).splitlines()
+        click.echo("\n".join([click.style(first, fg="red", bold=True), *rest]), err=True)
+    return code
+
+
+def _usage_error(error: click.ClickException) -> UsageError:
+    """Click's own complaint in nexa's form."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return UsageError(
+        error.format_message(), fix=f"{context.command_path if context else 'nexa'} --help"
+    )
+
+
+def _flag(words: list[str], letter: str, name: str) -> bool:
+    """Whether a flag stands in the command line, however far click came in reading it."""
+    own = words[: words.index("--")] if "--" in words else words
+    short = [word for word in own if word.startswith("-") and not word.startswith("--")]
+    return name in own or bool(letter and any(letter in word for word in short))
+
+
+def _show_traceback(error: BaseException) -> None:
+    import traceback
+
+    from nexa.cli.format import clean
+
+    click.echo(clean("".join(traceback.format_exception(error))), err=True)
+
+
+def _flush() -> None:
+    """Push out what was printed; a reader that has gone (`| head`) is no error."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python would complain once more at exit; the rest goes nowhere instead.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

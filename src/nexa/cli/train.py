@@ -1,0 +1,50 @@
+"""`nexa train`: everything that config.yaml asks for, from data to report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from nexa.cli.show import Output, output_options
+
+if TYPE_CHECKING:
+    from nexa.core.manifest import RunManifest
+
+
+@click.command()
+@click.argument("config", default="config.yaml", type=click.Path(path_type=Path))
+@click.option("--dry-run", is_flag=True, help="Show the plan; train nothing, write nothing.")
+@output_options
+def train(out: Output, config: Path, dry_run: bool) -> None:
+    """Prepare data, score the base, train, merge, and score what came out."""
+    if dry_run:
+        from nexa.orchestrate.plan import outline
+
+        planned = outline(config)
+        out.show(planned, lambda: out.pairs(planned))
+        return
+    from nexa.orchestrate.reports import scores_of
+    from nexa.orchestrate.run import train as run_training
+
+    manifest = run_training(config)
+    scores = scores_of(manifest, config.parent)
+    record = {"manifest": manifest.model_dump(mode="json", by_alias=True), "report": scores.record}
+    out.show(record, lambda: _tell(out, manifest, scores.rows, scores.reason))
+
+
+def _tell(out: Output, manifest: RunManifest, rows: list[list[str]], reason: str) -> None:
+    """The end of the story: scores, verdict, and where the six deliverables are."""
+    out.say()
+    out.table(["metric", "base", "tuned", "difference"], rows)
+    out.say()
+    colour = {"improved": "green", "no evidence": "yellow"}.get(manifest.verdict or "", "red")
+    out.say(f"Verdict: {manifest.verdict}", fg=colour, bold=True)
+    out.say(f"  {reason}")
+    out.say()
+    out.say(f"Run {manifest.run_id} leaves")
+    out.pairs({name: address for name, address in manifest.deliverables.items()})
+    if manifest.output_dir:
+        out.say()
+        out.say(f"Next: nexa publish --repo OWNER/NAME --hub local {manifest.output_dir}")

@@ -1,0 +1,204 @@
+"""Answers from local weights: greedy, many prompts at once, or token by token for a chat.
+
+Rows are sorted by length, so that little is padded, and leave the batch when they have ended. In
+float32 each answer is the one that its prompt alone would get; in bfloat16 the last bits, and so
+now and then a word, hang on the batch, which is why dtype and batch size belong to a score's
+identity.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from nexa.core.errors import ModelError
+from nexa.core.events import Progress, emit, progress
+from nexa.lm.decoding import DecodingBatch, attending, can_batch
+from nexa.lm.load import LoadedModel
+
+# How `generate` keeps keys and values, as it is told in a score's identity.
+CACHE = "static"
+# Rows leave when so large a share of the batch has ended: leaving copies the keys that stay.
+LEAVE_SHARE = 0.25
+REPORT_EVERY_STEPS = 8
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One answer: its token ids without the stop token, and whether there was one.
+
+    `latency_s` runs from the start of the row's batch to its last token: what a caller who sends
+    the whole batch waits for it, not what the row would take alone.
+    """
+
+    ids: list[int]
+    stopped: bool
+    latency_s: float
+
+    @property
+    def new_tokens(self) -> int:
+        """Tokens that the model made, the stop token among them."""
+        return len(self.ids) + self.stopped
+
+
+def generate(
+    loaded: LoadedModel,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    stop_ids: Collection[int],
+    batch_size: int = 64,
+) -> list[Generation]:
+    """Answer every prompt with the likeliest token at each step; results in the prompts' order.
+
+    The stop token counts among `max_new_tokens`. A model that keeps more than keys and values
+    (a recurrent one) is run one row at a time, and a note says so.
+
+    Raises:
+        ModelError: an empty prompt, or one that with its answer outgrows the model's positions.
+    """
+    _require_room(loaded, prompts, max_new_tokens)
+    # The longest first: a batch that does not fit into memory fails at once, not at the end.
+    order = sorted(range(len(prompts)), key=lambda row: -len(prompts[row]))
+    answers: dict[int, Generation] = {}
+    with torch.no_grad(), progress("answering", len(prompts), "rows") as bar:
+        pace = _Pace(bar, max_new_tokens)
+        if can_batch(loaded.model):
+            for start in range(0, len(order), batch_size):
+                rows = order[start : start + batch_size]
+                made = _answer_batch(loaded, [prompts[row] for row in rows], stop_ids, pace)
+                answers.update(zip(rows, made, strict=True))
+        else:
+            emit("note", text=f"{type(loaded.model).__name__} is run one row at a time")
+            for row in order:
+                answers[row] = _answer_alone(loaded, prompts[row], stop_ids, pace)
+    return [answers[row] for row in range(len(prompts))]
+
+
+def stream(
+    loaded: LoadedModel,
+    prompt_ids: Sequence[int],
+    *,
+    max_new_tokens: int,
+    stop_ids: Collection[int],
+) -> Iterator[int]:
+    """The likeliest tokens after one prompt, each as soon as it is known, without the stop token.
+
+    Raises:
+        ModelError: an empty prompt, or one that with its answer outgrows the model's positions.
+    """
+    _require_room(loaded, [prompt_ids], max_new_tokens)
+    return _stream(loaded, prompt_ids, max_new_tokens, stop_ids)
+
+
+def _stream(
+    loaded: LoadedModel, prompt_ids: Sequence[int], max_new_tokens: int, stop_ids: Collection[int]
+) -> Iterator[int]:
+    ids = torch.tensor([list(prompt_ids)], device=loaded.model.device)
+    state = None
+    for _ in range(max_new_tokens):
+        with torch.no_grad():
+            made = loaded.model(
+                input_ids=ids, past_key_values=state, use_cache=True, logits_to_keep=1
+            )
+        state = made.past_key_values
+        ids = made.logits[:, -1:].max(-1).indices
+        token = int(ids)
+        if token in stop_ids:
+            return
+        yield token
+
+
+def _answer_alone(
+    loaded: LoadedModel, prompt: Sequence[int], stop_ids: Collection[int], pace: _Pace
+) -> Generation:
+    start = time.perf_counter()
+    ids = list(_stream(loaded, prompt, pace.max_new_tokens, stop_ids))
+    answer = Generation(ids, len(ids) < pace.max_new_tokens, time.perf_counter() - start)
+    pace.ended(answer)
+    return answer
+
+
+def _answer_batch(
+    loaded: LoadedModel,
+    prompts: Sequence[Sequence[int]],
+    stop_ids: Collection[int],
+    pace: _Pace,
+) -> list[Generation]:
+    """Answers of one batch, in its order."""
+    start = time.perf_counter()
+    ids: list[list[int]] = [[] for _ in prompts]
+    answers: list[Generation | None] = [None for _ in prompts]
+    with attending(loaded.model):
+        batch = DecodingBatch(loaded.model, prompts, room=pace.max_new_tokens)
+        inside = list(range(len(prompts)))  # which prompt each row of the batch answers
+        while True:
+            for row, token in zip(inside, batch.next_ids.tolist(), strict=True):
+                if answers[row] is not None:
+                    continue
+                stopped = token in stop_ids
+                if not stopped:
+                    ids[row].append(token)
+                if stopped or len(ids[row]) == pace.max_new_tokens:
+                    answer = Generation(ids[row], stopped, time.perf_counter() - start)
+                    answers[row] = answer
+                    pace.ended(answer)
+            running = [i for i, row in enumerate(inside) if answers[row] is None]
+            if not running:
+                return [answer for answer in answers if answer is not None]
+            if len(running) <= (1 - LEAVE_SHARE) * len(inside):
+                batch.keep(running)
+                inside = [inside[i] for i in running]
+            batch.step()
+            pace.stepped([ids[row] for row in inside if answers[row] is None])
+
+
+class _Pace:
+    """How far a generation is: rows that ended, and the part of the others that is there."""
+
+    def __init__(self, bar: Progress, max_new_tokens: int) -> None:
+        self.max_new_tokens = max_new_tokens
+        self._bar = bar
+        self._start = time.perf_counter()
+        self._rows = 0
+        self._tokens = 0
+        self._steps = 0
+
+    def ended(self, answer: Generation) -> None:
+        """A row has its answer."""
+        self._rows += 1
+        self._tokens += answer.new_tokens
+        if self._rows == self._bar.total:
+            self._tell(self._rows, self._tokens)
+
+    def stepped(self, running: Sequence[Sequence[int]]) -> None:
+        """The rows that still run have one token more."""
+        self._steps += 1
+        if self._steps % REPORT_EVERY_STEPS == 0:
+            tokens = sum(len(ids) for ids in running)
+            self._tell(self._rows + tokens / self.max_new_tokens, self._tokens + tokens)
+
+    def _tell(self, rows: float, tokens: int) -> None:
+        tokens_per_s = tokens / (time.perf_counter() - self._start)
+        self._bar.advance(rows - self._bar.done, tokens_per_s=round(tokens_per_s, 1))
+
+
+def _require_room(
+    loaded: LoadedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int
+) -> None:
+    loaded.require_current()
+    if max_new_tokens < 1:
+        raise ModelError("an answer needs room for at least one token", found=str(max_new_tokens))
+    if empty := [row for row, prompt in enumerate(prompts) if not prompt]:
+        raise ModelError(f"prompt {empty[0]} has no tokens: there is nothing to answer")
+    room = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
+    longest = max((len(prompt) for prompt in prompts), default=0)
+    if room is not None and longest + max_new_tokens > room:
+        raise ModelError(
+            "a prompt and its answer do not fit into the model",
+            found=f"{longest} + {max_new_tokens} tokens, {loaded.files.name} has room for {room}",
+            fix="shorten the prompt, or ask for fewer new tokens",
+        )

@@ -1,0 +1,168 @@
+"""From config.yaml to the spec of each step: nothing is read from the environment after this."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from nexa.core.config import Config, load_config
+from nexa.core.errors import ConfigError
+from nexa.core.identity import slug
+from nexa.core.tiers import Tiers
+from nexa.data.prepare import PrepareSpec
+from nexa.data.sources import sources_of
+from nexa.eval.analyze import AnalyzeSpec
+from nexa.eval.generate import GenerateSpec
+from nexa.eval.metrics import ScoreSpec
+from nexa.eval.suite import FreezeSpec
+from nexa.lm.adapters import LoraSpec
+from nexa.lm.resolve import ModelFiles, resolve
+from nexa.orchestrate.output import check_output
+from nexa.orchestrate.publish import hub_root
+from nexa.train.spec import OptimizerSpec, SchedulerSpec, TrainSpec
+from nexa.weights.merge_adapter import MergeSpec
+
+
+def check(config: Config, tiers: Tiers) -> None:
+    """Everything that would stop the run at its end, found before its beginning.
+
+    Raises:
+        StorageError: the output folder holds somebody else's files.
+        UsageError: `publish.hub` is out of reach of this version.
+    """
+    check_output(tiers.root / config.training.output_dir)
+    if config.publish is not None:
+        hub_root(config.publish.hub, tiers)
+
+
+def base_model(config: Config, tiers: Tiers) -> ModelFiles:
+    """The model that config.yaml starts from."""
+    given = tiers.root / config.model.path
+    return resolve(
+        str(given) if given.exists() else config.model.path,
+        source=config.model.source,
+        revision=config.model.revision,
+        project=tiers.root,
+        trust_remote_code=config.model.trust_remote_code,
+    )
+
+
+def dataset_id(config: Config, root: Path) -> str:
+    """The dataset's name: that of its file, or of its folder when the file's says only `train`."""
+    path = (root / config.data.train_path).resolve()
+    named = path if path.is_dir() or path.stem not in ("train", "training", "data") else path.parent
+    return slug(named.stem)
+
+
+def run_name(config: Config, root: Path, base: ModelFiles) -> str:
+    """What the run's checkpoint and export are called: model and dataset."""
+    return slug(f"{base.name.rsplit('/', 1)[-1]}-{dataset_id(config, root)}")
+
+
+def training_rows(config: Config, root: Path, base: ModelFiles) -> PrepareSpec:
+    """The rows to learn from; without an eval_path a share of them is held out."""
+    data = config.data
+    held_out_elsewhere = data.eval_path is not None
+    return PrepareSpec(
+        dataset_id=dataset_id(config, root),
+        sources=sources_of(root / data.train_path),
+        model=base,
+        format=data.format,
+        max_length=None if data.max_length == "auto" else data.max_length,
+        eval_fraction=0.0 if held_out_elsewhere else data.eval_fraction,
+        only_split="train" if held_out_elsewhere else None,
+    )
+
+
+def held_out(config: Config, root: Path, base: ModelFiles) -> PrepareSpec:
+    """The rows of `data.eval_path`."""
+    if config.data.eval_path is None:
+        raise ConfigError("data.eval_path is not given")
+    return eval_rows(root / config.data.eval_path, base, f"{dataset_id(config, root)}-eval")
+
+
+def eval_rows(path: Path, base: ModelFiles, name: str) -> PrepareSpec:
+    """A file of held-out rows, asked as they are given: none is dropped for being near another."""
+    return PrepareSpec(
+        dataset_id=name,
+        sources=sources_of(path),
+        model=base,
+        only_split="eval",
+        near_duplicates="keep",
+    )
+
+
+def freeze(config: Config, root: Path) -> FreezeSpec:
+    """The suite: so many of the held-out rows."""
+    return FreezeSpec(
+        name=dataset_id(config, root),
+        rows=config.eval.rows,
+        max_new_tokens=config.eval.max_new_tokens,
+    )
+
+
+def finetune(config: Config, root: Path, base: ModelFiles) -> TrainSpec:
+    """The training itself."""
+    training, optimizer, scheduler = config.training, config.optimizer, config.scheduler
+    lora = config.lora.model_dump() if config.lora else {}
+    return TrainSpec(
+        model=base,
+        name=run_name(config, root, base),
+        method=config.method,
+        lora=LoraSpec(**lora) if config.method == "lora" else None,
+        optimizer=OptimizerSpec(**optimizer.model_dump()),
+        scheduler=SchedulerSpec(**scheduler.model_dump()),
+        epochs=training.epochs,
+        max_steps=training.max_steps,
+        batch_size=config.data.batch_size,
+        gradient_accumulation=training.gradient_accumulation,
+        seed=training.seed,
+        precision=training.precision,
+        micro_tokens=None if training.micro_tokens == "auto" else training.micro_tokens,
+    )
+
+
+def merge(base: ModelFiles) -> MergeSpec:
+    """The merged export."""
+    return MergeSpec(model=base)
+
+
+def generate(config: Config, model: ModelFiles, name: str) -> GenerateSpec:
+    """One model's answers; base and tuned differ in nothing but the model."""
+    return GenerateSpec(model=model, name=name, batch_size=config.eval.batch_size)
+
+
+def score(name: str) -> ScoreSpec:
+    """One model's scores."""
+    return ScoreSpec(name=name)
+
+
+def analyze(config: Config, name: str) -> AnalyzeSpec:
+    """The comparison."""
+    limit = config.eval.forgetting_limit_nats
+    return AnalyzeSpec(name=name) if limit is None else AnalyzeSpec(name, limit)
+
+
+def outline(config_path: Path) -> dict[str, Any]:
+    """What `nexa train` would do, by name and number; nothing is trained or written."""
+    config = load_config(config_path)
+    tiers = Tiers.of(config_path.parent)
+    check(config, tiers)
+    base = base_model(config, tiers)
+    rows = training_rows(config, tiers.root, base)
+    training = config.training
+    lora = f"rank {config.lora.rank}, alpha {config.lora.alpha:g}" if config.lora else "all weights"
+    return {
+        "model": f"{base.name} ({base.origin})",
+        "dataset": f"{rows.dataset_id}: {', '.join(source.name for source in rows.sources)}",
+        "held out": config.data.eval_path or f"{config.data.eval_fraction:.0%} of the rows",
+        "method": f"{config.method} ({lora})",
+        "length": f"{training.max_steps} steps"
+        if training.max_steps
+        else f"{training.epochs or 1:g} epochs",
+        "rows a step": config.data.batch_size * training.gradient_accumulation,
+        "evaluation": f"{config.eval.rows} rows, at most {config.eval.max_new_tokens} new tokens",
+        "output": str(tiers.root / training.output_dir),
+        "publish": config.publish.repo if config.publish else "not asked for",
+        "price": f"{config.infra.cost_per_hour_usd:g} USD an hour",
+    }

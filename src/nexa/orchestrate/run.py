@@ -1,0 +1,129 @@
+"""A training run from end to end: data, base scores, training, merge, tuned scores, report.
+
+The order is the story. The base is scored before training, so that one process loads the model
+once: training attaches its adapter to that module and takes it off again, and the tuned weights
+are copied into it for the second half of the comparison.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from nexa.core.config import load_config
+from nexa.core.hardware import this_machine
+from nexa.core.manifest import RunManifest
+from nexa.core.records import Artifact, DatasetBody
+from nexa.core.tiers import Tiers
+from nexa.data.registry import register
+from nexa.infra.cost_tracker import cost_of
+from nexa.lm.resolve import ModelFiles, resolve
+from nexa.orchestrate import deliver, plan
+from nexa.orchestrate.run_state import Run, opened
+
+
+def train(config_path: Path) -> RunManifest:
+    """Run `nexa train`: everything that config.yaml asks for, up to the report.
+
+    Returns the closed manifest. What was made before by an equal recipe is reused.
+
+    Raises:
+        NexaError: with the exit code of its class; the manifest is closed as failed and says why.
+        KeyboardInterrupt: passed on, after the manifest was closed as interrupted.
+    """
+    config = load_config(config_path)
+    tiers = Tiers.of(config_path.parent)
+    plan.check(config, tiers)
+    with opened(tiers, config, config_path) as run:
+        base = plan.base_model(config, tiers)
+        run.ledger.amend(student_model=base.name, inputs={"model": base.digest})
+        prepare(run, base)
+        _train_and_score(run, base)
+        deliver.deliver(run, base)
+        _close(run)
+    return run.ledger.manifest
+
+
+def prepare_only(config_path: Path) -> Artifact[DatasetBody]:
+    """Run the data stage alone: the dataset, and the suite that it is kept clean of."""
+    config = load_config(config_path)
+    tiers = Tiers.of(config_path.parent)
+    with opened(tiers, config, config_path, run_type="data_gen") as run:
+        prepare(run, plan.base_model(config, tiers))
+        run.ledger.close("done", eval_status="skipped")
+    return run.made["dataset"]
+
+
+def prepare(run: Run, base: ModelFiles) -> None:
+    """Rows to train on and a frozen suite that none of them leaks into."""
+    config, root = run.config, run.tiers.root
+    if config.data.eval_path is not None:
+        held_out = run.step("eval_dataset", "prepare", plan.held_out(config, root, base))
+        suite = run.step("suite", "freeze", plan.freeze(config, root), dataset=held_out)
+        rows = plan.training_rows(config, root, base)
+        dataset = run.step("dataset", "prepare", rows, suite=suite)
+    else:
+        dataset = run.step("dataset", "prepare", plan.training_rows(config, root, base))
+        run.step("suite", "freeze", plan.freeze(config, root), dataset=dataset)
+    register(run.tiers.root / "dataset_registry.yaml", dataset)
+    deliver.commit_dataset(run.tiers, dataset)
+    run.ledger.amend(dataset_id=f"{dataset.name}@{dataset.version}", dataset_hash=dataset.digest)
+
+
+def _train_and_score(run: Run, base: ModelFiles) -> None:
+    """Base answers, training, merge, tuned answers, and what the difference proves."""
+    config, root, made = run.config, run.tiers.root, run.made
+    name = plan.run_name(config, root, base)
+    suite = made["suite"]
+    run.step("base_answers", "generate", plan.generate(config, base, f"{name}-base"), suite=suite)
+    checkpoint = run.step(
+        "checkpoint", "finetune", plan.finetune(config, root, base), dataset=made["dataset"]
+    )
+    run.ledger.amend(
+        tokens_trained=checkpoint.body.tokens_trained,
+        label_tokens=checkpoint.body.label_tokens,
+        seed=checkpoint.body.seed,
+        template_sha256=checkpoint.body.template_sha256,
+        mask_sha256=checkpoint.body.mask_sha256,
+    )
+    export = run.step("export", "merge", plan.merge(base), checkpoint=checkpoint)
+    tuned = plan.generate(config, resolve(export.label, project=root), f"{name}-tuned")
+    run.step("tuned_answers", "generate", tuned, suite=suite, export=export)
+    for side in ("base", "tuned"):
+        answers = made[f"{side}_answers"]
+        scores = plan.score(f"{name}-{side}")
+        run.step(f"{side}_scores", "score", scores, suite=suite, answers=answers)
+    run.step(
+        "report",
+        "analyze",
+        plan.analyze(config, name),
+        suite=suite,
+        dataset=made["dataset"],
+        base=made["base_scores"],
+        tuned=made["tuned_scores"],
+    )
+
+
+def _close(run: Run) -> None:
+    """The last facts: verdict, scores, cost. After this nothing changes the manifest."""
+    report = run.made["report"].body
+    gain = next(c.difference.mean for c in report.comparisons if c.metric == report.primary)
+    cost = cost_of(
+        run.start,
+        datetime.now(UTC),
+        gpu_type=this_machine().gpu_type,
+        provider="local",
+        cost_per_hour_usd=run.config.infra.cost_per_hour_usd,
+        tokens=run.ledger.manifest.tokens_trained,
+        gain=gain,
+    )
+    run.ledger.amend(
+        cost=cost,
+        cost_estimate_usd_total=cost.cost_total_usd,
+        eval_status="done",
+        verdict=report.verdict,
+        eval_summary={name: interval.mean for name, interval in report.tuned.items()},
+    )
+    deliver.finish(run)
+    run.ledger.close("done")
+    run.tiers.write(run.ledger.to_bytes(), f"manifests/{run.run_id}.json")

@@ -1,0 +1,67 @@
+"""One step, from recipe to sealed artifact, or the artifact that an equal recipe made before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nexa.core.errors import UsageError
+from nexa.core.events import emit
+from nexa.core.identity import fingerprint
+from nexa.core.records import Artifact
+from nexa.core.store import Store
+from nexa.orchestrate.steps import STEPS
+
+
+def run_step(
+    name: str,
+    spec: Any,
+    artifacts: Mapping[str, Artifact[Any] | None],
+    *,
+    store: Store,
+    effects: Mapping[str, Any] | None = None,
+) -> tuple[Artifact[Any], bool]:
+    """Make what `STEPS[name]` makes; returns the artifact and whether it was there already.
+
+    `artifacts` are the step's inputs by role. `effects` are further arguments of a step that
+    reaches outside the store (publishing): such a step always runs, and is idempotent itself, for
+    nobody can know what happened outside.
+
+    Only this function seals: it adds the step's name and version, the fingerprint of the spec and
+    the digests of the inputs, so a step cannot claim a lineage that it does not have.
+
+    Raises:
+        UsageError: an artifact is missing, of another kind, or not one of the step's inputs.
+    """
+    step = STEPS[name]
+    given = {role: artifact for role, artifact in artifacts.items() if artifact is not None}
+    _check_roles(name, given)
+    inputs = {role: artifact.digest for role, artifact in sorted(given.items())}
+    recipe = fingerprint(name, step.version, spec, inputs)
+    known = store.made_by(recipe)
+    if known is not None and effects is None:
+        emit("step.reused", step=name, label=known.label, digest=known.digest)
+        return known, True
+    emit("step.start", step=name)
+    draft = step.load()(spec, **artifacts, **(effects or {}), store=store)
+    sealed = store.seal(
+        draft,
+        step={"name": name, "version": step.version},
+        fingerprint=recipe,
+        inputs=inputs,
+    )
+    emit("step.end", step=name, label=sealed.label, digest=sealed.digest)
+    return sealed, False
+
+
+def _check_roles(name: str, given: dict[str, Artifact[Any]]) -> None:
+    """The artifacts are those that the table names: none missing, none of another kind."""
+    wanted = dict(item.split(": ") for item in STEPS[name].inputs)
+    for role, kind in wanted.items():
+        artifact = given.get(role)
+        if artifact is None and not kind.endswith("?"):
+            raise UsageError(f"step {name} needs a {kind} as {role}")
+        if artifact is not None and artifact.kind != kind.rstrip("?"):
+            raise UsageError(f"step {name} takes a {kind} as {role}", found=artifact.label)
+    if unknown := set(given) - set(wanted):
+        raise UsageError(f"step {name} takes no {', '.join(sorted(unknown))}")

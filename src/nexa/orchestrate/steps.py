@@ -1,0 +1,86 @@
+"""The one table of steps: what can be made, by which function, from what.
+
+`version` is raised whenever a step's output changes for equal inputs; it is part of every
+fingerprint, so an older result is never taken for a newer one.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from nexa.core.records import Draft
+
+
+@dataclass(frozen=True)
+class Step:
+    """One row of the table. `inputs` names artifacts by role and kind; `?` marks optional ones."""
+
+    name: str
+    version: int
+    function: str
+    inputs: tuple[str, ...]
+    output: str
+
+    def load(self) -> Callable[..., Draft[Any]]:
+        """Import the function; until then the step costs no import."""
+        module, _, attribute = self.function.partition(":")
+        function: Callable[..., Draft[Any]] = getattr(importlib.import_module(module), attribute)
+        return function
+
+
+STEPS = {
+    step.name: step
+    for step in (
+        Step("prepare", 1, "nexa.data.prepare:prepare", ("suite: suite?",), "dataset"),
+        Step("freeze", 1, "nexa.eval.suite:freeze", ("dataset: dataset",), "suite"),
+        Step("finetune", 1, "nexa.train.finetune:finetune", ("dataset: dataset",), "checkpoint"),
+        Step(
+            "merge",
+            1,
+            "nexa.weights.merge_adapter:merge_adapter",
+            ("checkpoint: checkpoint",),
+            "export",
+        ),
+        Step(
+            "generate",
+            1,
+            "nexa.eval.generate:generate",
+            ("suite: suite", "export: export?"),
+            "answers",
+        ),
+        Step(
+            "score",
+            1,
+            "nexa.eval.metrics:score",
+            ("suite: suite", "answers: answers"),
+            "scores",
+        ),
+        Step(
+            "analyze",
+            1,
+            "nexa.eval.analyze:analyze",
+            ("suite: suite", "dataset: dataset", "base: scores", "tuned: scores"),
+            "report",
+        ),
+        Step(
+            "publish",
+            1,
+            "nexa.publish.publish:publish",
+            (
+                "export: export",
+                "checkpoint: checkpoint",
+                "report: report",
+                "base_scores: scores",
+                "tuned_scores: scores",
+                "base_answers: answers",
+                "tuned_answers: answers",
+                "suite: suite",
+                "dataset: dataset",
+            ),
+            "publication",
+        ),
+    )
+}

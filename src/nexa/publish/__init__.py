@@ -1,0 +1,6 @@
+"""Publishing: in come a report and the records it grew from; out goes a folder that proves itself.
+
+Read `publish.py` first (the step), then `layout.py` (what lies where in a published folder),
+`verify.py` (how a reader checks it), `gate.py` (what is refused), `card.py` (the model card) and
+`hub_folder.py` (a local folder as a Hub).
+"""

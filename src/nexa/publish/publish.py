@@ -1,0 +1,196 @@
+"""The step: gate, gather the records, render the card, look for secrets, place, verify."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nexa.core.errors import GateError, IntegrityError
+from nexa.core.events import emit, progress
+from nexa.core.identity import sha256_bytes, sha256_file, where
+from nexa.core.manifest import RunManifest
+from nexa.core.records import (
+    AnswersBody,
+    Artifact,
+    CheckpointBody,
+    DatasetBody,
+    Draft,
+    ExportBody,
+    PublicationBody,
+    ReportBody,
+    ScoresBody,
+    SuiteBody,
+)
+from nexa.core.store import Store
+from nexa.publish import layout
+from nexa.publish.card import CARD_VERSION, render_card
+from nexa.publish.gate import check_gate
+from nexa.publish.hub_folder import HubFolder, folder_files
+from nexa.publish.records import Records, RunFacts, gather, read_records
+from nexa.publish.scan import refuse_secrets
+from nexa.publish.verify import verify_folder
+
+
+@dataclass(frozen=True)
+class PublishSpec:
+    """What to publish and where."""
+
+    repo: str
+    """OWNER/NAME."""
+    folder: Path = where()
+    """The root of the local folder that stands in for a Hub."""
+    hub: str = "local"
+    """What the hub is called in the record."""
+    licence: str | None = None
+    """The SPDX name of the licence, in lower case as the Hub writes it; None leaves it out."""
+    model_card: bool = True
+    """Write README.md."""
+    merge_adapters: bool = True
+    """Publish merged weights at the root; without them only the adapter is published."""
+    allow: tuple[str, ...] = ()
+    """Findings that are published all the same: see `gate.WAIVERS`."""
+
+
+def publish(
+    spec: PublishSpec,
+    *,
+    export: Artifact[ExportBody],
+    checkpoint: Artifact[CheckpointBody],
+    report: Artifact[ReportBody],
+    base_scores: Artifact[ScoresBody],
+    tuned_scores: Artifact[ScoresBody],
+    base_answers: Artifact[AnswersBody],
+    tuned_answers: Artifact[AnswersBody],
+    suite: Artifact[SuiteBody],
+    dataset: Artifact[DatasetBody],
+    manifest: Mapping[str, Any],
+    store: Store,
+) -> Draft[PublicationBody]:
+    """Publish a model with its evidence into a local folder Hub.
+
+    Args:
+        spec: what and where.
+        export: the merged weights with their parity proof.
+        checkpoint: what was trained.
+        report: base against tuned; there is no publishing without it.
+        base_scores: the base's scores; their rows are shipped.
+        tuned_scores: the tuned model's.
+        base_answers: the base's answers.
+        tuned_answers: the tuned model's.
+        suite: the frozen prompts.
+        dataset: the rows that were trained on; only its record is shipped, never the rows.
+        manifest: the run's manifest; what names the machine is left out.
+        store: where the records and their bytes are.
+
+    Raises:
+        UsageError: the repository is not OWNER/NAME, or an unknown waiver.
+        GateError: evidence is missing or bad, a file holds a secret, or the folder is not ours.
+        StorageError: no space; what was published before is untouched.
+    """
+    roles: dict[str, Artifact[Any]] = {
+        "suite": suite,
+        "dataset": dataset,
+        "checkpoint": checkpoint,
+        "export": export,
+        "base_answers": base_answers,
+        "tuned_answers": tuned_answers,
+        "base_scores": base_scores,
+        "tuned_scores": tuned_scores,
+        "report": report,
+    }
+    check_gate(roles, allow=spec.allow)
+    ledger = RunManifest.model_validate(manifest)
+    hub = HubFolder(spec.folder)
+    location = hub.location(spec.repo)
+    records = publication_records(spec, roles, ledger, store)
+    if published_already(location, records):
+        emit("note", text=f"already published, nothing to do: {location}")
+    else:
+        files = published_files(records, ledger, store)
+        refuse_secrets(files)
+        with progress(f"publishing {spec.repo}"):
+            hub.publish(spec.repo, files)
+            verify_folder(location)
+    body = PublicationBody(
+        repo=spec.repo, hub=spec.hub, location=str(location), root=read_root_digest(location)
+    )
+    emit("published", repo=spec.repo, location=str(location), root=body.root)
+    return Draft("publication", spec.repo, body, folder_files(location))
+
+
+def publication_records(
+    spec: PublishSpec,
+    roles: Mapping[str, Artifact[Any]],
+    manifest: RunManifest,
+    store: Store,
+) -> Records:
+    """The content of records.jsonl, as a reader of the file will see it."""
+    if not spec.merge_adapters and roles["checkpoint"].body.method != "lora":
+        raise GateError(
+            "cannot publish without merged weights: there is no adapter",
+            found="a model all of whose weights were trained",
+            fix="set publish.merge_adapters to true",
+        )
+    gathered = gather(
+        roles,
+        store,
+        card_version=CARD_VERSION,
+        repo=spec.repo,
+        licence=spec.licence,
+        model_card=spec.model_card,
+        merge_adapters=spec.merge_adapters,
+        run=RunFacts.of(manifest),
+    )
+    # Once through its bytes: the card must be rendered from what a reader will have (1.0 is 1).
+    return read_records(gathered.to_bytes())
+
+
+def published_files(
+    records: Records, manifest: RunManifest, store: Store
+) -> dict[str, bytes | Path]:
+    """Every file of a publication: path -> bytes, or where they are. Writes nothing."""
+    files: dict[str, bytes | Path] = {
+        place: store.path(artifact, name)
+        for place, (artifact, name) in layout.placed_files(records).items()
+    }
+    files[layout.RECORDS] = records.to_bytes()
+    public = json.dumps(manifest.public(), indent=2, ensure_ascii=False)
+    files[layout.MANIFEST] = f"{public}\n".encode()
+    if records.header.model_card:
+        files[layout.CARD] = render_card(records).encode()
+    digests = {
+        path: sha256_bytes(content) if isinstance(content, bytes) else sha256_file(content)
+        for path, content in files.items()
+    }
+    sums = layout.sums_text(digests)
+    root = layout.root_text(records.to_bytes(), sums)
+    return files | {layout.SUMS: sums, layout.ROOT: root}
+
+
+def published_already(location: Path, records: Records) -> bool:
+    """Whether the same evidence stands there, whole.
+
+    The run is not compared: a later run that made nothing anew has nothing to publish, and the
+    card should go on telling of the run that did the work.
+    """
+    try:
+        verify_folder(location)
+    except IntegrityError:
+        return False
+    there = read_records((location / layout.RECORDS).read_bytes())
+    return _without_run(there) == _without_run(records)
+
+
+def read_root_digest(location: Path) -> str:
+    """The root digest of a published folder."""
+    parsed = layout.read_root((location / layout.ROOT).read_bytes())
+    if parsed is None:
+        raise IntegrityError(f"{location / layout.ROOT} contradicts itself")
+    return parsed[2]
+
+
+def _without_run(records: Records) -> tuple[dict[str, Any], set[str]]:
+    return records.header.model_dump(exclude={"run"}), set(records.artifacts)

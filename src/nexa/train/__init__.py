@@ -1,0 +1,6 @@
+"""Training: a sealed Dataset and a base model in, a Checkpoint out.
+
+Read `finetune.py` first (the step), then `loop.py` (the whole algorithm on one page), then
+`batches.py` (what a step holds), `executor.py` (how a batch becomes a loss) and `guards.py`
+(what stops a run that would be worth nothing).
+"""

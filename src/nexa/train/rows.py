@@ -1,0 +1,117 @@
+"""The rows of a dataset as the model reads them: token ids, and which of them bear loss."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from nexa.core.errors import TemplateError
+from nexa.core.identity import canonical_json, sha256_bytes
+from nexa.core.records import Artifact, DatasetBody
+from nexa.core.store import Store
+from nexa.lm.chat import ChatTemplate
+from nexa.train import guards
+from nexa.train.batches import TokenRow
+
+Messages = list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """What there is to learn from, after the cut to `max_length`."""
+
+    rows: list[TokenRow]
+    max_length: int
+    truncated: int  # rows that were longer
+    without_label: int  # rows left out, because no label was left
+    mask_sha256: str  # over token ids and loss masks
+
+
+def training_rows(
+    dataset: Artifact[DatasetBody], store: Store, chat: ChatTemplate, max_length: int | None
+) -> TrainingRows:
+    """Render the split `train`, cut it, and check that it is worth training on.
+
+    A row longer than `max_length` (None: what the dataset was prepared for, 0: no limit) keeps
+    its beginning, so it loses the end of its answer.
+
+    Raises:
+        TemplateError: a row whose trained tokens cannot be known; names the row.
+        TrainingError: no rows, no labels, answers without an end, or evaluation rows among them.
+    """
+    limit = max_length or dataset.body.max_length
+    conversations = read_conversations(store.path(dataset, "train.parquet"))
+    _check_splits(dataset, store, conversations)
+    whole = render(conversations, chat)
+    cut = [_cut(row, limit) for row in whole]
+    rows = [row for row in cut if row.labels]
+    guards.check_labels(rows, without_label=len(cut) - len(rows), max_length=limit)
+    token = str(chat.tokenizer.convert_ids_to_tokens(chat.end_of_turn[-1]))
+    guards.check_end_of_turn(rows, chat.end_of_turn, token)
+    return TrainingRows(
+        rows=rows,
+        max_length=limit,
+        truncated=sum(len(a.ids) > len(b.ids) for a, b in zip(whole, cut, strict=True)),
+        without_label=len(cut) - len(rows),
+        mask_sha256=mask_digest(rows),
+    )
+
+
+def read_conversations(path: Path) -> list[tuple[str, Messages]]:
+    """Row id and messages of every row of a split, in its order."""
+    table: dict[str, list[Any]] = pq.read_table(path, columns=["row_id", "messages"]).to_pydict()
+    return list(zip(table["row_id"], table["messages"], strict=True))
+
+
+def render(conversations: Sequence[tuple[str, Messages]], chat: ChatTemplate) -> list[TokenRow]:
+    """Token ids and loss mask of every conversation.
+
+    Raises:
+        TemplateError: names the row.
+    """
+    rows = []
+    rendered = chat.render_each(messages for _, messages in conversations)
+    for (row_id, _), result in zip(conversations, rendered, strict=True):
+        if isinstance(result, TemplateError):
+            raise TemplateError(
+                f"row {row_id}: {result.what}", found=result.found, fix=result.fix
+            ) from result
+        rows.append(TokenRow(row_id, result.ids, result.trained))
+    return rows
+
+
+def mask_digest(rows: Iterable[TokenRow]) -> str:
+    """sha256 over the rows' token ids and loss masks, in order."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(struct.pack(f"<I{len(row.ids)}I", len(row.ids), *row.ids))
+        digest.update(bytes(row.trained))
+    return digest.hexdigest()
+
+
+def _cut(row: TokenRow, limit: int) -> TokenRow:
+    if not limit or len(row.ids) <= limit:
+        return row
+    return TokenRow(row.row_id, row.ids[:limit], row.trained[:limit])
+
+
+def _check_splits(
+    dataset: Artifact[DatasetBody], store: Store, training: Sequence[tuple[str, Messages]]
+) -> None:
+    """No conversation of another split is trained on, whatever its id."""
+    own = {_said(messages) for _, messages in training}
+    for split in dataset.body.splits:
+        file = f"{split}.parquet"
+        if split != "train" and file in dataset.files:
+            others = read_conversations(store.path(dataset, file))
+            guards.check_held_out(own, {_said(messages) for _, messages in others})
+
+
+def _said(messages: Messages) -> str:
+    return sha256_bytes(canonical_json([[m["role"], m["content"]] for m in messages]))

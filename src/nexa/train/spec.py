@@ -1,0 +1,168 @@
+"""What a training run is asked to do, and what that was taken to mean."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from transformers import PretrainedConfig
+
+from nexa.core.errors import ConfigError
+from nexa.core.hardware import this_machine
+from nexa.core.identity import where
+from nexa.lm.adapters import LoraSpec
+from nexa.lm.resolve import ModelFiles
+
+
+@dataclass(frozen=True)
+class OptimizerSpec:
+    """How weights move."""
+
+    name: Literal["adamw", "sgd"] = "adamw"
+    lr: float = 2e-4  # the peak
+    weight_decay: float = 0.0  # of matrices; vectors (norms, biases) never decay
+    betas: tuple[float, float] = (0.9, 0.999)  # of AdamW
+    max_grad_norm: float = 1.0  # gradients are scaled down to it; 0 leaves them
+
+
+@dataclass(frozen=True)
+class SchedulerSpec:
+    """How the learning rate moves. Give warm-up in steps or as a share of all steps, not both."""
+
+    name: Literal["linear", "cosine", "constant"] = "linear"
+    warmup_steps: int | None = None
+    warmup_ratio: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.warmup_steps is not None and self.warmup_ratio is not None:
+            raise ConfigError(
+                "warm-up is given twice",
+                found=f"warmup_steps {self.warmup_steps}, warmup_ratio {self.warmup_ratio}",
+                fix="leave one of them out",
+            )
+
+    def warmup(self, total_steps: int) -> int:
+        """Steps of warm-up in a run of `total_steps`."""
+        if self.warmup_ratio is not None:
+            return math.ceil(self.warmup_ratio * total_steps)
+        return self.warmup_steps or 0
+
+
+@dataclass(frozen=True)
+class TrainSpec:
+    """One fine-tuning run. Give `epochs` or `max_steps`; neither means one epoch."""
+
+    model: ModelFiles
+    name: str = where(default="checkpoint")  # the checkpoint's public name
+    method: Literal["lora", "full"] = "lora"
+    lora: LoraSpec | None = None  # None with method lora: LoraSpec's own defaults
+    optimizer: OptimizerSpec = OptimizerSpec()
+    scheduler: SchedulerSpec = SchedulerSpec()
+    epochs: float | None = None
+    max_steps: int | None = None
+    batch_size: int = 8  # rows a micro-step
+    gradient_accumulation: int = 1  # micro-steps an optimiser step
+    seed: int = 0
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"
+    max_length: int | None = None  # tokens a row; None: what the dataset was prepared for
+    micro_tokens: int | None = where(default=None)  # tokens a forward pass holds: memory only
+    scratch: Path | None = where(default=None)  # where the temporary folder is made
+
+    def __post_init__(self) -> None:
+        if self.epochs is not None and self.max_steps is not None:
+            raise ConfigError(
+                "the length of the training is given twice",
+                found=f"epochs {self.epochs}, max_steps {self.max_steps}",
+                fix="leave one of them out",
+            )
+        if self.method == "full" and self.lora is not None:
+            raise ConfigError(
+                "a LoRA adapter and method full exclude each other",
+                fix="leave lora out, or set method: lora",
+            )
+
+    @property
+    def rows_per_step(self) -> int:
+        """Rows an optimiser step learns from."""
+        return self.batch_size * self.gradient_accumulation
+
+    @property
+    def adapter(self) -> LoraSpec | None:
+        """The adapter to train; None: all weights."""
+        return (self.lora or LoraSpec()) if self.method == "lora" else None
+
+    def total_steps(self, rows: int) -> int:
+        """Optimiser steps over `rows` rows; the last one of an epoch may hold fewer rows."""
+        if self.max_steps is not None:
+            return self.max_steps
+        return max(1, math.ceil((self.epochs or 1.0) * self.steps_per_epoch(rows)))
+
+    def steps_per_epoch(self, rows: int) -> int:
+        """Optimiser steps in which every row is seen once."""
+        return math.ceil(rows / self.rows_per_step)
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Every automatic choice of a run, made once and written into its checkpoint."""
+
+    precision: str  # what products are computed in
+    micro_tokens: int
+    max_length: int
+    total_steps: int
+    steps_per_epoch: int
+    warmup_steps: int
+    threads: int
+    allocator: str
+    layout: str
+    layout_reason: str
+    head: str
+    head_reason: str
+    rows: int
+    rows_truncated: int
+    rows_without_label: int
+
+    @property
+    def engine(self) -> str:
+        """The executor that ran, and why, in one line."""
+        return f"generic, {self.layout} ({self.layout_reason}), {self.head} ({self.head_reason})"
+
+
+def resolve_precision(
+    asked: Literal["auto", "bfloat16", "float32"],
+) -> Literal["bfloat16", "float32"]:
+    """bfloat16 where the processor multiplies it at full speed, float32 elsewhere."""
+    if asked != "auto":
+        return asked
+    return "bfloat16" if this_machine().bf16 else "float32"
+
+
+# A LoRA step over a flat batch saves about this many values a token for its backward pass: for
+# each layer 16 of the model's width, 6 of the MLP's and (own attention, documents of about 256
+# tokens) 256 probabilities a head. Measured peaks: benchmarks/README.md.
+WIDTHS_A_LAYER, MLP_WIDTHS_A_LAYER, PROBABILITIES_A_HEAD = 16, 6, 256
+LARGEST_MICRO_TOKENS, SMALLEST_MICRO_TOKENS = 4096, 512
+
+
+def resolve_micro_tokens(
+    asked: int | None, config: PretrainedConfig, precision: str, memory_bytes: int
+) -> int:
+    """Tokens of one forward pass: 4,096, or the largest half of it whose activations fit.
+
+    Fewer are slower, more are no faster (docs/log.md). The budget is half of the machine's whole
+    memory, not of what is free now: the choice must not differ between two runs.
+    """
+    if asked is not None:
+        return asked
+    text = config.get_text_config()
+    width: int = text.hidden_size
+    mlp: int = getattr(text, "intermediate_size", None) or 4 * width
+    probabilities = PROBABILITIES_A_HEAD * text.num_attention_heads
+    values = WIDTHS_A_LAYER * width + MLP_WIDTHS_A_LAYER * mlp + probabilities
+    bytes_a_token = text.num_hidden_layers * values * (2 if precision == "bfloat16" else 4)
+    micro_tokens = LARGEST_MICRO_TOKENS
+    while micro_tokens > SMALLEST_MICRO_TOKENS and micro_tokens * bytes_a_token > memory_bytes / 2:
+        micro_tokens //= 2
+    return micro_tokens

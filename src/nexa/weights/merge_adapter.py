@@ -1,0 +1,146 @@
+"""The step: a checkpoint becomes a model folder that plain transformers loads, with its proof."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from transformers import AutoTokenizer
+
+from nexa.core.errors import ModelError
+from nexa.core.events import emit, progress
+from nexa.core.identity import canonical_json, sha256_bytes, where
+from nexa.core.records import Artifact, CheckpointBody, Draft, ExportBody
+from nexa.core.store import Store, require_space
+from nexa.lm import adapters
+from nexa.lm.chat import ChatTemplate
+from nexa.lm.folder import digests
+from nexa.lm.resolve import ModelFiles
+from nexa.weights.folder import (
+    SHARD_BYTES,
+    copy_tokenizer,
+    tied_names,
+    write_config,
+    write_generation_config,
+    write_weights,
+)
+from nexa.weights.merging import MergedWeights, TrainedWeights, Tuned, read_changes
+from nexa.weights.parity import Parity, prove
+from nexa.weights.tensors import StoredWeights, model_weights
+
+PARITY = "parity.json"
+
+
+@dataclass(frozen=True)
+class MergeSpec:
+    """Which base, and in what type the merged weights are stored."""
+
+    model: ModelFiles
+    """The base that the checkpoint was trained from."""
+    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    """What the float32 result is rounded to, once."""
+    shard_bytes: int = SHARD_BYTES
+    """The largest weight file; one file up to it."""
+    scratch: Path | None = where(default=None)
+    """Where to make the temporary folder; it goes with the draft."""
+
+
+def merge_adapter(
+    spec: MergeSpec, *, checkpoint: Artifact[CheckpointBody], store: Store
+) -> Draft[ExportBody]:
+    """Merge an adapter into its base in float32 (or take fully trained weights), and prove it.
+
+    The draft's files are a whole model folder (weights, config, generation config that stops at
+    the chat template's end of turn, tokenizer) and `parity.json`.
+
+    Raises:
+        ModelError: the base is not the one that the checkpoint names.
+        ParityError: an adapter tensor that fits nothing, or a check that failed, by name.
+        StorageError: no space.
+    """
+    _require_base(spec.model, checkpoint.body)
+    scratch = Path(tempfile.mkdtemp(prefix="nexa-merge-", dir=spec.scratch))
+    try:
+        draft = _merge(spec, checkpoint, store, scratch)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    weakref.finalize(draft, shutil.rmtree, scratch, ignore_errors=True)
+    return draft
+
+
+def _merge(
+    spec: MergeSpec, checkpoint: Artifact[CheckpointBody], store: Store, scratch: Path
+) -> Draft[ExportBody]:
+    trained = store.checkout(checkpoint, scratch / "checkpoint")
+    out = scratch / "model"
+    out.mkdir(parents=True)
+    size = sum(path.stat().st_size for path in spec.model.folder.glob("*.safetensors"))
+    require_space(out, size, "the merged model")
+    with progress("merging", 2, "parts") as bar:
+        tuned = tuned_weights(spec.model.folder, trained, checkpoint.body)
+        write_model(spec, tuned, out)
+        bar.advance()
+        parity = prove(
+            out,
+            tuned,
+            base_folder=spec.model.folder,
+            checkpoint=checkpoint.body,
+            adapter=trained if checkpoint.body.method == "lora" else None,
+            dtype=spec.dtype,
+        )
+        bar.advance()
+    parity.require()
+    emit("weights.parity", passed=True, checks=len(parity.checks))
+    body = ExportBody(
+        format="safetensors",
+        dtype=spec.dtype,
+        base=spec.model.ref,
+        model_digest=sha256_bytes(canonical_json(digests(out))),
+        parity=parity.to_json(),
+        passed=parity.passed,
+    )
+    return Draft("export", checkpoint.name, body, _files(out, parity))
+
+
+def tuned_weights(base: Path, trained: Path, checkpoint: CheckpointBody) -> Tuned:
+    """What the weights of the tuned model are, in float32, read from base and checkpoint."""
+    weights, tied = model_weights(base), tied_names(base)
+    if checkpoint.method == "full":
+        return TrainedWeights(StoredWeights([trained / "model.safetensors"]), weights, tied=tied)
+    spec, tensors = adapters.read(trained)
+    return MergedWeights(weights, read_changes(tensors, spec.scale), tied=tied)
+
+
+def write_model(spec: MergeSpec, tuned: Tuned, out: Path) -> None:
+    """Write the whole model folder; nothing in it is taken from the checkpoint but weights."""
+    base = spec.model.folder
+    write_weights(tuned, out, dtype=spec.dtype, limit_bytes=spec.shard_bytes)
+    write_config(spec.model.config, out, dtype=spec.dtype, tie=tuned.tie)
+    copy_tokenizer(base, spec.model.files, out)
+    write_generation_config(base, out, stop_ids=_stop_ids(out))
+
+
+def _stop_ids(folder: Path) -> tuple[int, ...]:
+    return ChatTemplate(AutoTokenizer.from_pretrained(folder)).stop_ids
+
+
+def _files(out: Path, parity: Parity) -> Mapping[str, bytes | Path]:
+    proof = (json.dumps(parity.to_json(), indent=2, ensure_ascii=False) + "\n").encode()
+    return {PARITY: proof, **{path.name: path for path in sorted(out.iterdir())}}
+
+
+def _require_base(model: ModelFiles, checkpoint: CheckpointBody) -> None:
+    if model.digest != checkpoint.base.digest:
+        raise ModelError(
+            f"the checkpoint was not trained on {model.name}",
+            found=f"{model.digest[:16]}, trained on {checkpoint.base.name} "
+            f"({checkpoint.base.digest[:16]})",
+            fix=f"give the base it names: {checkpoint.base.name}",
+        )

@@ -1,0 +1,130 @@
+"""The arithmetic of a merge: base + scale * B @ A, in float32, each adapter tensor exactly once.
+
+Names: PEFT calls the adapter's tensors `base_model.model.<module>.lora_A.weight` where the base
+model's file has `<module>.weight`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nexa.core.errors import ParityError
+from nexa.lm.adapters import PREFIX, delta
+from nexa.weights.tensors import Weights
+
+
+@dataclass(frozen=True)
+class Change:
+    """What an adapter does to one weight: `scale * B @ A`, with A `[r, in]` and B `[out, r]`."""
+
+    a: Tensor
+    b: Tensor
+    scale: float
+
+    def delta(self) -> Tensor:
+        """The change itself, `[out, in]`, float32."""
+        return delta(self.a, self.b, self.scale)
+
+
+def read_changes(tensors: Mapping[str, Tensor], scale: float) -> dict[str, Change]:
+    """An adapter's pairs of tensors (`lm.adapters.read`) by the name of the weight they change."""
+    return {
+        f"{name.removeprefix(PREFIX).removesuffix('.lora_A.weight')}.weight": Change(
+            a, tensors[name.replace(".lora_A.", ".lora_B.")], scale
+        )
+        for name, a in tensors.items()
+        if ".lora_A." in name
+    }
+
+
+class MergedWeights:
+    """The base with its adapter: every weight of the merged model, computed when it is asked for.
+
+    `tied` says which weights take another's values when the config ties embeddings
+    (`{"lm_head.weight": "model.embed_tokens.weight"}`). When the adapter changes one of such a
+    pair and not the other, both are written and `tie` is False.
+
+    Raises:
+        ParityError: an adapter tensor fits no weight of the base; names it.
+    """
+
+    def __init__(
+        self, base: Weights, changes: Mapping[str, Change], *, tied: Mapping[str, str]
+    ) -> None:
+        self.base = base
+        self.changes = dict(changes)
+        self.tied = {head: of for head, of in tied.items() if of in base.names}
+        for name, change in self.changes.items():
+            self._check_fits(name, change)
+        self.tie = bool(tied) and not any(_apart(self, head, of) for head, of in self.tied.items())
+        self.names = _written(base, self.tied, tie=self.tie)
+
+    def tensor(self, name: str) -> Tensor:
+        """One merged weight in float32."""
+        weight = self.base_tensor(name)
+        change = self.changes.get(name)
+        return weight if change is None else weight + change.delta()
+
+    def base_tensor(self, name: str) -> Tensor:
+        """The same weight before the merge; a tied weight is its partner's."""
+        return self.base.tensor(self.tied.get(name, name))
+
+    def _check_fits(self, name: str, change: Change) -> None:
+        adapter = f"{PREFIX}{name.removesuffix('.weight')}.lora_A.weight"
+        if name not in self.base.names and name not in self.tied:
+            raise _unused(adapter, f"the base has no weight {name}")
+        has, changed = tuple(self.base_tensor(name).shape), (change.b.shape[0], change.a.shape[1])
+        if has != changed:
+            raise _unused(adapter, f"it changes {changed}, the base has {has}")
+
+
+class TrainedWeights:
+    """A model all of whose weights were trained, seen as a change of its base.
+
+    Raises:
+        ParityError: it does not have the base's weights; names one.
+    """
+
+    def __init__(self, trained: Weights, base: Weights, *, tied: Mapping[str, str]) -> None:
+        self.trained, self.base = trained, base
+        self.tied = {head: of for head, of in tied.items() if of in trained.names}
+        strangers = sorted((set(base.names) ^ set(trained.names)) - set(self.tied))
+        if strangers:
+            side = "base" if strangers[0] in trained.names else "checkpoint"
+            raise _unused(strangers[0], f"the {side} has no such weight")
+        self.tie = bool(tied) and not any(_apart(self, head, of) for head, of in self.tied.items())
+        self.names = _written(trained, self.tied, tie=self.tie)
+
+    def tensor(self, name: str) -> Tensor:
+        """One trained weight in float32; a tied weight that was not stored is its partner's."""
+        return self.trained.tensor(name if name in self.trained.names else self.tied[name])
+
+    def base_tensor(self, name: str) -> Tensor:
+        """The same weight before training."""
+        return self.base.tensor(self.tied.get(name, name))
+
+
+Tuned = MergedWeights | TrainedWeights
+
+
+def _apart(tuned: Tuned, head: str, of: str) -> bool:
+    """Whether two weights that were tied have become different."""
+    return not torch.equal(tuned.tensor(head), tuned.tensor(of))
+
+
+def _written(weights: Weights, tied: Mapping[str, str], *, tie: bool) -> tuple[str, ...]:
+    """The weights that belong in the file: a tied one only once."""
+    names = set(weights.names) - set(tied) if tie else set(weights.names) | set(tied)
+    return tuple(sorted(names))
+
+
+def _unused(name: str, why: str) -> ParityError:
+    return ParityError(
+        f"cannot merge: the tensor {name} is not used",
+        found=why,
+        fix="the checkpoint was not trained on this model: give the base it names",
+    )

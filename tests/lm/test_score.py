@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from nexa.core.errors import ModelError
+from nexa.lm import score
+from nexa.lm.load import LoadedModel, load
+from nexa.lm.resolve import resolve
+
+DOCUMENTS = [[5, 9, 200, 41, 3], [17, 4], [8], [12, 60, 33, 250, 251, 7, 7, 7]]
+
+
+@pytest.fixture
+def loaded(tiny_llama: Path) -> LoadedModel:
+    return load(resolve(str(tiny_llama)), dtype="float32")
+
+
+def by_hand(loaded: LoadedModel, ids: list[int]) -> float:
+    """Token by token: minus the log of the softmax, summed in Python."""
+    nats = 0.0
+    for end in range(1, len(ids)):
+        with torch.no_grad():
+            row = loaded.model(input_ids=torch.tensor([ids[:end]])).logits[0, -1].double().tolist()
+        top = max(row)
+        nats += math.log(sum(math.exp(x - top) for x in row)) + top - row[ids[end]]
+    return nats
+
+
+def test_cross_entropy_is_the_sum_over_tokens_of_each_document(loaded: LoadedModel) -> None:
+    nats, tokens = score.cross_entropy(loaded, DOCUMENTS)
+    assert tokens == 4 + 1 + 0 + 7
+    assert nats == pytest.approx(sum(by_hand(loaded, ids) for ids in DOCUMENTS), rel=1e-5)
+
+
+def test_one_document_may_be_given_as_it_is(loaded: LoadedModel) -> None:
+    assert score.cross_entropy(loaded, DOCUMENTS[0]) == score.cross_entropy(loaded, DOCUMENTS[:1])
+
+
+def test_long_documents_are_scored_in_pieces_alike(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = score.cross_entropy(loaded, DOCUMENTS)
+    monkeypatch.setattr(score, "LOSS_POSITIONS", 3)
+    nats, tokens = score.cross_entropy(loaded, DOCUMENTS)
+    assert tokens == whole[1]
+    assert nats == pytest.approx(whole[0], rel=1e-6)
+
+
+def test_logits_are_float32_after_each_token(tiny_llama: Path, loaded: LoadedModel) -> None:
+    ids = DOCUMENTS[3]
+    made = score.logits(loaded, ids)
+    assert made.shape == (len(ids), 320)
+    with torch.no_grad():
+        alone = loaded.model(input_ids=torch.tensor([ids[:4]])).logits[0, -1]
+    torch.testing.assert_close(made[3], alone, rtol=1e-5, atol=1e-5)
+    half = load(resolve(str(tiny_llama)), dtype="bfloat16")
+    assert score.logits(half, ids).dtype == torch.float32
+
+
+@pytest.mark.parametrize("documents", [[], [[4], [7]]])
+def test_nothing_to_predict_is_refused(loaded: LoadedModel, documents: list[list[int]]) -> None:
+    with pytest.raises(ModelError, match="no token to predict"):
+        score.cross_entropy(loaded, documents)
+
+
+def test_a_text_longer_than_the_model_is_refused(loaded: LoadedModel) -> None:
+    with pytest.raises(ModelError, match="513 tokens"):
+        score.logits(loaded, [5] * 513)
+    with pytest.raises(ModelError, match="0 tokens"):
+        score.logits(loaded, [])

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import gc
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from nexa.core.errors import ModelError, ParityError
+from nexa.core.records import Artifact, CheckpointBody, Draft, ExportBody
+from nexa.core.store import Store
+from nexa.lm.resolve import ModelFiles, resolve
+from nexa.weights.merge_adapter import MergeSpec, merge_adapter
+from tests.support import chain
+from tests.support.tiny import write_tiny_model
+
+IDS = torch.tensor([[1, 40, 41, 42, 2, 99]])
+
+
+def export(draft: Draft[ExportBody], store: Store, folder: Path) -> Path:
+    return store.checkout(chain.seal(store, "merge", draft), folder)
+
+
+def logits(model: Any) -> torch.Tensor:
+    with torch.inference_mode():
+        return model(IDS).logits
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+def test_merged_weights_are_what_peft_itself_merges(
+    base: ModelFiles, checkpoint: Artifact[CheckpointBody], store: Store, tmp_path: Path
+) -> None:
+    draft = merge_adapter(MergeSpec(base), checkpoint=checkpoint, store=store)
+
+    folder = export(draft, store, tmp_path / "out")
+    adapter = store.checkout(checkpoint, tmp_path / "adapter")
+    model = AutoModelForCausalLM.from_pretrained(base.folder, dtype=torch.float32)
+    oracle = PeftModel.from_pretrained(model, adapter).merge_and_unload().state_dict()
+    for name, tensor in load_file(folder / "model.safetensors").items():
+        assert tensor.dtype is torch.bfloat16
+        # Peft multiplies in another order: at most one rounding step apart.
+        assert torch.allclose(tensor.float(), oracle[name], rtol=2**-8, atol=1e-6), name
+
+
+def test_the_folder_loads_with_plain_transformers_and_stops_at_the_end_of_turn(
+    base: ModelFiles, checkpoint: Artifact[CheckpointBody], store: Store, tmp_path: Path
+) -> None:
+    draft = merge_adapter(MergeSpec(base), checkpoint=checkpoint, store=store)
+
+    folder = export(draft, store, tmp_path / "out")
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert model.dtype is torch.bfloat16
+    assert model.config.tie_word_embeddings is True
+    eos = model.generation_config.eos_token_id
+    assert checkpoint.body.end_of_turn[-1] in (eos if isinstance(eos, list) else [eos])
+    assert tokenizer.chat_template
+    assert "lm_head.weight" not in load_file(folder / "model.safetensors")
+
+
+def test_the_record_names_the_model_as_resolve_names_the_folder(
+    base: ModelFiles, checkpoint: Artifact[CheckpointBody], store: Store, tmp_path: Path
+) -> None:
+    draft = merge_adapter(MergeSpec(base), checkpoint=checkpoint, store=store)
+
+    folder = export(draft, store, tmp_path / "out")
+    assert draft.body.model_digest == resolve(str(folder)).digest
+    assert draft.body.passed
+    assert json.loads((folder / "parity.json").read_bytes()) == draft.body.parity
+
+
+@pytest.mark.parametrize("architecture", ["mistral", "qwen2", "qwen3"])
+def test_other_architectures_merge_too(architecture: str, store: Store, tmp_path: Path) -> None:
+    model = resolve(str(write_tiny_model(tmp_path / "base", architecture, tied=False)))
+    trained = chain.seal(store, "finetune", chain.checkpoint_draft(model, tmp_path / "trained"))
+
+    draft = merge_adapter(MergeSpec(model), checkpoint=trained, store=store)
+
+    assert draft.body.passed
+
+
+def test_a_changed_lm_head_is_untied_and_both_are_written(
+    base: ModelFiles, store: Store, tmp_path: Path
+) -> None:
+    trained = chain.seal(
+        store, "finetune", chain.checkpoint_draft(base, tmp_path / "trained", head=True)
+    )
+
+    draft = merge_adapter(MergeSpec(base, dtype="float32"), checkpoint=trained, store=store)
+
+    folder = export(draft, store, tmp_path / "out")
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    assert model.config.tie_word_embeddings is False
+    assert not torch.equal(model.lm_head.weight, model.model.embed_tokens.weight)
+    original = AutoModelForCausalLM.from_pretrained(base.folder)
+    assert torch.equal(model.model.embed_tokens.weight, original.model.embed_tokens.weight)
+
+
+@pytest.mark.parametrize("untie", [False, True])
+def test_a_fully_trained_checkpoint_gets_the_same_folder(
+    base: ModelFiles, store: Store, tmp_path: Path, untie: bool
+) -> None:
+    trained = chain.seal(
+        store, "finetune", chain.full_checkpoint_draft(base, tmp_path / "trained", untie=untie)
+    )
+
+    draft = merge_adapter(MergeSpec(base, dtype="float32"), checkpoint=trained, store=store)
+
+    folder = export(draft, store, tmp_path / "out")
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    wanted = AutoModelForCausalLM.from_pretrained(tmp_path / "trained", dtype=torch.float32)
+    assert torch.equal(logits(model), logits(wanted))
+    assert model.config.tie_word_embeddings is not untie
+
+
+def test_a_large_model_is_written_in_shards(
+    base: ModelFiles, checkpoint: Artifact[CheckpointBody], store: Store, tmp_path: Path
+) -> None:
+    whole = merge_adapter(MergeSpec(base), checkpoint=checkpoint, store=store)
+    cut = merge_adapter(MergeSpec(base, shard_bytes=20_000), checkpoint=checkpoint, store=store)
+
+    assert "model.safetensors.index.json" in cut.files
+    one, many = (export(d, store, tmp_path / n) for d, n in ((whole, "one"), (cut, "many")))
+    models = [AutoModelForCausalLM.from_pretrained(folder) for folder in (one, many)]
+    assert torch.equal(logits(models[0]), logits(models[1]))
+    assert resolve(str(many)).digest == cut.body.model_digest
+
+
+def test_two_merges_of_the_same_checkpoint_are_the_same_bytes(
+    base: ModelFiles, checkpoint: Artifact[CheckpointBody], store: Store
+) -> None:
+    drafts = [merge_adapter(MergeSpec(base), checkpoint=checkpoint, store=store) for _ in "12"]
+
+    assert drafts[0].body == drafts[1].body
+
+
+def test_another_base_than_the_trained_one_is_refused(
+    checkpoint: Artifact[CheckpointBody], store: Store, tmp_path: Path
+) -> None:
+    other = resolve(str(write_tiny_model(tmp_path / "other", seed=5)))
+
+    with pytest.raises(ModelError, match="was not trained on other"):
+        merge_adapter(MergeSpec(other), checkpoint=checkpoint, store=store)
+
+
+def test_a_failing_check_stops_the_step_and_leaves_nothing_behind(
+    base: ModelFiles, store: Store, tmp_path: Path
+) -> None:
+    trained = chain.seal(
+        store,
+        "finetune",
+        chain.checkpoint_draft(base, tmp_path / "trained", template_sha256="f" * 64),
+    )
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+
+    with pytest.raises(ParityError, match="template"):
+        merge_adapter(MergeSpec(base, scratch=scratch), checkpoint=trained, store=store)
+
+    assert not list(scratch.iterdir())
+
+
+def test_scratch_is_emptied_when_the_draft_is_gone(
+    base: ModelFiles, checkpoint: Artifact[CheckpointBody], store: Store, tmp_path: Path
+) -> None:
+    spec = MergeSpec(base, scratch=tmp_path / "scratch")
+    assert spec.scratch is not None
+    spec.scratch.mkdir()
+    draft = merge_adapter(spec, checkpoint=checkpoint, store=store)
+    assert list(spec.scratch.iterdir())
+
+    del draft
+    gc.collect()
+
+    assert not list(spec.scratch.iterdir())

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from nexa.core.errors import ParityError
+from nexa.weights.folder import write_weights
+from nexa.weights.merging import Change, MergedWeights
+from nexa.weights.parity import tensor_checks
+from tests.weights.conftest import Merged
+
+TARGET = "model.layers.0.self_attn.q_proj.weight"
+
+
+def test_an_honest_merge_passes_every_check(merged: Merged) -> None:
+    parity = merged.prove()
+
+    parity.require()
+    told = parity.to_json()
+    assert told["passed"] is True
+    assert told["rounding"] == "float32 to bfloat16, once, to nearest even"
+    assert {"applied_once", "tuned_unlike_base", "tied_embeddings"} <= {
+        check["name"] for check in told["checks"]
+    }
+
+
+def test_an_adapter_scaled_to_zero_is_caught_by_name(merged: Merged) -> None:
+    untouched = MergedWeights(merged.tuned.base, {}, tied=merged.tuned.tied)
+    write_weights(untouched, merged.folder, dtype="bfloat16")
+
+    assert {"applied_once", "tuned_unlike_base", "tensors_exact"} <= merged.failures()
+
+
+def test_an_adapter_applied_twice_is_caught_by_name(merged: Merged) -> None:
+    twice = {name: Change(c.a, c.b, 2 * c.scale) for name, c in merged.tuned.changes.items()}
+    weights = MergedWeights(merged.tuned.base, twice, tied=merged.tuned.tied)
+    write_weights(weights, merged.folder, dtype="bfloat16")
+
+    parity = merged.prove()
+
+    values = {check.name: check.value for check in parity.checks if not check.passed}
+    assert values["applied_once"] == pytest.approx(2, abs=0.01)
+    assert "tuned_unlike_base" in values
+
+
+def test_one_module_applied_twice_among_many_is_caught_by_name(merged: Merged) -> None:
+    def spoil(tensors: dict[str, torch.Tensor]) -> None:
+        change = merged.tuned.changes[TARGET].delta()
+        tensors[TARGET] = (tensors[TARGET].float() + change).bfloat16()
+
+    merged.edit_tensors(spoil)
+
+    assert {"applied_once", "tensors_exact"} <= merged.failures()
+
+
+def test_an_lm_head_untied_then_tied_is_caught_by_name(merged_head: Merged) -> None:
+    assert not merged_head.failures()
+    merged_head.edit_json("config.json", tie_word_embeddings=True)
+    merged_head.edit_tensors(lambda tensors: tensors.pop("lm_head.weight"))
+
+    assert {"tied_embeddings", "tensor_names", "rounded_kl_nats"} & merged_head.failures() >= {
+        "tied_embeddings",
+        "tensor_names",
+    }
+
+
+def test_a_tie_flag_that_contradicts_the_stored_head_is_caught_by_name(merged_head: Merged) -> None:
+    merged_head.edit_json("config.json", tie_word_embeddings=True)
+
+    assert "tied_embeddings" in merged_head.failures()
+
+
+def test_embeddings_that_were_tied_and_come_untied_are_caught_by_name(merged: Merged) -> None:
+    merged.edit_json("config.json", tie_word_embeddings=False)
+    merged.edit_tensors(
+        lambda tensors: tensors.update(
+            {"lm_head.weight": tensors["model.embed_tokens.weight"].clone()}
+        )
+    )
+
+    assert "tied_embeddings" in merged.failures()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("<|im_start|>", "<|im_start|> "), ("assistant\n", "assistant:\n")],
+    ids=["other prompts", "no longer a chat template"],
+)
+def test_an_edited_chat_template_is_caught_by_name(merged: Merged, old: str, new: str) -> None:
+    path = merged.folder / "chat_template.jinja"
+    path.write_text(path.read_text().replace(old, new))
+
+    assert "template" in merged.failures()
+
+
+def test_an_edited_tokenizer_is_caught_by_name(merged: Merged) -> None:
+    path = merged.folder / "tokenizer.json"
+    tokenizer = json.loads(path.read_bytes())
+    tokenizer["model"]["merges"] = tokenizer["model"]["merges"][:3]
+    path.write_text(json.dumps(tokenizer))
+
+    assert {"token_ids", "template"} <= merged.failures()
+
+
+def test_an_end_of_turn_that_does_not_stop_is_caught_by_name(merged: Merged) -> None:
+    merged.edit_json("generation_config.json", eos_token_id=0)
+
+    assert merged.failures() == {"end_of_turn"}
+
+
+@pytest.mark.parametrize("bit", [0, 14])
+def test_one_flipped_bit_in_one_tensor_is_caught_by_name(merged: Merged, bit: int) -> None:
+    def flip(tensors: dict[str, torch.Tensor]) -> None:
+        flat = tensors[TARGET].view(torch.int16).view(-1)
+        flat[7] ^= 1 << bit
+
+    merged.edit_tensors(flip)
+
+    checks = {check.name: check for check in merged.prove().checks}
+    assert not checks["tensors_exact"].passed
+    assert checks["tensors_exact"].value == [TARGET]
+
+
+def test_a_tensor_of_another_shape_is_named(merged: Merged) -> None:
+    merged.edit_tensors(lambda tensors: tensors.update({TARGET: tensors[TARGET][:-1]}))
+
+    # Only the stored tensors are asked: transformers refuses such a file by itself.
+    checks = {c.name: c for c in tensor_checks(merged.folder, merged.tuned, dtype="bfloat16")}
+    assert checks["tensors_exact"].value == [TARGET]
+
+
+def test_a_config_that_states_another_type_is_caught_by_name(merged: Merged) -> None:
+    merged.edit_json("config.json", dtype="float16")
+
+    assert "dtype" in merged.failures()
+
+
+def test_an_adapter_that_changes_nothing_is_caught_by_name(merged: Merged) -> None:
+    nothing = MergedWeights(merged.tuned.base, {}, tied=merged.tuned.tied)
+    write_weights(nothing, merged.folder, dtype="bfloat16")
+    merged.checkpoint = merged.checkpoint.model_copy(update={"method": "full"})
+
+    failed = {check.name for check in merged.prove(nothing).checks if not check.passed}
+
+    assert failed == {"applied_once", "adapter_acts", "tuned_unlike_base"}
+
+
+def test_every_failure_is_told_with_its_value_and_limit(merged: Merged) -> None:
+    merged.edit_json("generation_config.json", eos_token_id=0)
+    merged.edit_json("config.json", dtype="float16")
+
+    with pytest.raises(ParityError, match=r"dtype, end_of_turn") as caught:
+        merged.prove().require()
+
+    assert "dtype: float16 (limit bfloat16)" in str(caught.value)
