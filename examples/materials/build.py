@@ -25,10 +25,7 @@ from facts import MendeleevMissing, database, read_facts
 
 FOLDER = Path(__file__).parent
 SEED = "materials-1"
-ROWS = {"train": 340, "eval": 64, "pool": 120}
-FEWEST_FACTS = 2
-WITHHELD_SHARE = 0.2
-"""Share of notes that withhold one of three known facts and say so; the record then holds null."""
+ROWS = {"train": 400, "eval": 64, "pool": 120}
 
 Row = dict[str, object]
 Facts = Mapping[str, Value]
@@ -72,9 +69,9 @@ def split(domain: Domain, facts: Mapping[str, Facts]) -> dict[str, list[str]]:
     """Symbols of the domain's elements by file. An element's place depends on its symbol alone."""
     symbols = domain.elements.split()
     for symbol in symbols:
-        known = sum(field.fact in facts[symbol] for field in domain.fields)
-        if known < FEWEST_FACTS:
-            raise BrokenExample(f"{symbol} in {domain.name}: {known} facts, need {FEWEST_FACTS}")
+        lacking = [field.fact for field in domain.fields if field.fact not in facts[symbol]]
+        if lacking:
+            raise BrokenExample(f"{symbol} in {domain.name} has no {', '.join(lacking)}")
     order = sorted(symbols, key=lambda s: hashlib.sha256(f"{SEED}/{s}".encode()).digest())
     pool_end = domain.eval_elements + domain.pool_elements
     return {
@@ -103,14 +100,10 @@ def element_rows(domain: Domain, symbol: str, facts: Facts, file: str, count: in
 
 def make_row(domain: Domain, symbol: str, facts: Facts, random: Random) -> Row:
     """One row in the schema of the README."""
-    stated = [field for field in domain.fields if field.fact in facts]
-    if len(stated) > FEWEST_FACTS and random.random() < WITHHELD_SHARE:
-        stated.remove(random.choice(stated))
     key, subject = domain.subject
-    record: dict[str, Value | None] = {key: facts[subject]}
-    record |= {f.key: facts[f.fact] if f in stated else None for f in domain.fields}
+    record = {key: facts[subject]} | {field.key: facts[field.fact] for field in domain.fields}
     return {
-        "context": make_note(domain, stated, facts, random),
+        "context": make_note(domain, facts, random),
         "prompt": random.choice(domain.prompts),
         "target_answer": record,
         "domain": domain.name,
@@ -120,16 +113,14 @@ def make_row(domain: Domain, symbol: str, facts: Facts, random: Random) -> Row:
     }
 
 
-def make_note(domain: Domain, stated: list[Field], facts: Facts, random: Random) -> str:
-    """An opening, then in any order the stated facts, what is not known, and an aside."""
+def make_note(domain: Domain, facts: Facts, random: Random) -> str:
+    """An opening, then a sentence for each field, in any order, and an aside among them."""
     opening = random.choice(domain.openings).format(**facts, n=random.randint(2, 99))
-    sentences = [state(field, facts[field.fact], random) for field in stated]
+    sentences = [state(field, facts[field.fact], random) for field in domain.fields]
     random.shuffle(sentences)
-    others = [random.choice(field.unknown) for field in domain.fields if field not in stated]
-    others.append(random.choice(domain.asides).format(**chance_numbers(random)))
-    for other in others:
-        # Never last: such a sentence and the prompt would be a long run of words that recurs.
-        sentences.insert(random.randrange(len(sentences)), other)
+    aside = random.choice(domain.asides).format(**chance_numbers(random))
+    # Never last: an aside and the prompt after it would be a long run of words that recurs.
+    sentences.insert(random.randrange(len(sentences)), aside)
     return domain.separator.join([opening, *sentences])
 
 

@@ -22,8 +22,6 @@ class Field:
     fact: str
     """Name of the fact, a key of what `facts.read_facts` gives for an element."""
     sentences: tuple[str, ...]
-    unknown: tuple[str, ...]
-    """Sentences that say the note does not have the fact."""
     other_unit: Callable[[float], float] | None = None
     """Turns the value into the unit of `{alt}`; None where no sentence has an `{alt}`."""
 
@@ -86,7 +84,6 @@ S_BLOCK = Domain(
                 "Liquid film seen at {v} C.",
                 "It ran at {v} C ({alt} K).",
             ),
-            ("No melting seen.", "Melting not tried."),
             other_unit=_kelvin,
         ),
         Field(
@@ -96,9 +93,8 @@ S_BLOCK = Domain(
                 "First ionisation {v} eV.",
                 "First electron off at {v} eV.",
                 "Photoionisation edge: {v} eV.",
-                "Ionised once, {v} eV.",
+                "Ionised: {v} eV.",
             ),
-            ("No ionisation edge.", "Ionisation not tried."),
         ),
         Field(
             "r_pm",
@@ -109,14 +105,13 @@ S_BLOCK = Domain(
                 "Atoms of radius {v} pm.",
                 "Fitted radius: {v} pm.",
             ),
-            ("No radius yet.", "Radius not fitted."),
         ),
     ),
     openings=(
-        "Page {n}. {name}, new jar.",
-        "Bench {n}: {name} again.",
-        "{name}, batch {n}.",
-        "Book {n}. Opened {name}.",
+        "Notebook page {n}: {name}, new jar.",
+        "Notebook {n}, bench work on {name}.",
+        "Lab book, {name}, batch {n}.",
+        "Lab page {n}. Opened {name}.",
     ),
     asides=(
         "Oil bath at {hundreds} C.",
@@ -129,7 +124,7 @@ S_BLOCK = Domain(
     prompts=(
         "As JSON: sample, melting point, ionisation energy, radius.",
         "Give melting, ionisation and radius as JSON.",
-        "Turn this entry into our JSON record.",
+        "Turn this notebook page into JSON.",
     ),
 )
 
@@ -145,12 +140,11 @@ EARLY_D_BLOCK = Domain(
             "phase",
             "lattice",
             (
-                "The phase, from {hundreds} lines, is {v}.",
-                "All {hundreds} reflections agree with {v}.",
+                "The phase is {v} by {hundreds} lines.",
+                "Its structure is {v}, from {hundreds} reflections.",
                 "A single {v} phase fills {hundreds} um.",
-                "At R = 0.0{tens} the structure is {v}.",
+                "We index {v} cells in {hundreds} frames.",
             ),
-            ("The phase stays unknown.", "The structure was not solved."),
         ),
         Field(
             "a_angstrom",
@@ -161,7 +155,6 @@ EARLY_D_BLOCK = Domain(
                 "The lattice constant is {v} angstrom.",
                 "For the cell we find {v} angstrom.",
             ),
-            ("The cell edge stays unknown.", "The cell was not refined."),
             other_unit=_picometre,
         ),
         Field(
@@ -173,7 +166,6 @@ EARLY_D_BLOCK = Domain(
                 "Its mass density is {v} g/cm3.",
                 "The density is {v} g/cm3 ({alt} kg/m3).",
             ),
-            ("The density stays unknown.", "The density was not measured."),
             other_unit=_kg_per_m3,
         ),
     ),
@@ -186,15 +178,15 @@ EARLY_D_BLOCK = Domain(
     asides=(
         "X-rays of {ones} angstrom were used.",
         "The binder weighs {ones} g/cm3.",
-        "The spinel substrate stays FCC up to {hundreds} C.",
+        "The spinel substrate stays cubic up to {hundreds} C.",
         "Annealing took {tens} h.",
-        "The holder, a BCC alloy, drifted {tens} um.",
+        "The holder, a rhombic crystal, drifted {tens} um.",
         "Errors are below {tens} ppm.",
     ),
     prompts=(
         "As JSON: element, phase, cell edge, density.",
         "Give phase, cell edge and density as JSON.",
-        "Turn this abstract into our JSON record.",
+        "Turn this abstract into JSON.",
     ),
 )
 
@@ -215,7 +207,6 @@ LATE_D_BLOCK = Domain(
                 "Registry no. {v}",
                 "Identity: CAS {v}",
             ),
-            ("CAS number: n/a", "Registry no. pending"),
         ),
         Field(
             "kg_m3",
@@ -226,7 +217,6 @@ LATE_D_BLOCK = Domain(
                 "Specific mass {v} kg/m3 ({alt} g/cm3)",
                 "Solid density, {v} kg/m3",
             ),
-            ("Density: n/a", "Mass per volume: pending"),
             other_unit=_g_per_cm3,
         ),
         Field(
@@ -238,7 +228,6 @@ LATE_D_BLOCK = Domain(
                 "Fusion temperature: {v} K",
                 "Liquid above {v} K",
             ),
-            ("Melting point: n/a", "Fusion temperature: pending"),
             other_unit=_celsius,
         ),
     ),
@@ -259,16 +248,16 @@ LATE_D_BLOCK = Domain(
     prompts=(
         "As JSON: product, CAS number, density, melting point.",
         "Give CAS number, density and melting as JSON.",
-        "Turn this data sheet into our JSON record.",
+        "Turn this data sheet into JSON.",
     ),
     separator="\n",
 )
 
-# At and the p-block elements known since antiquity are left out: too few facts to state.
+# Left out for want of a fact: At, P (each allotrope boils for itself), and what antiquity knew.
 P_BLOCK = Domain(
     name="p_block_and_nonmetals",
     style="letter to a colleague",
-    elements="H He N O F Ne Si P Cl Ar Ge Se Br Kr Te I Xe Po Rn",
+    elements="H He N O F Ne Si Cl Ar Ge Se Br Kr Te I Xe Po Rn",
     eval_elements=6,
     pool_elements=4,
     subject=("substance", "name"),
@@ -282,7 +271,6 @@ P_BLOCK = Domain(
                 "Its discovery fell in {v}.",
                 "Nobody knew it before {v}.",
             ),
-            ("I forgot the year.", "The year escapes me."),
         ),
         Field(
             "country",
@@ -293,7 +281,6 @@ P_BLOCK = Domain(
                 "The honour belongs to {v} [{hundreds}].",
                 "I filed it under {v}, shelf {hundreds}.",
             ),
-            ("I forgot the country.", "The country escapes me."),
         ),
         Field(
             "boils_k",
@@ -304,7 +291,6 @@ P_BLOCK = Domain(
                 "Its boiling point, {v} K, surprised me.",
                 "Boiling sets in at {v} K ({alt} C).",
             ),
-            ("I forgot its boiling point.", "The boiling point escapes me."),
             other_unit=_celsius,
         ),
     ),
@@ -325,7 +311,7 @@ P_BLOCK = Domain(
     prompts=(
         "As JSON: substance, year, country, boiling point.",
         "Give year, country and boiling point as JSON.",
-        "Turn this letter into our JSON record.",
+        "Turn this letter into JSON.",
     ),
 )
 
@@ -346,7 +332,6 @@ F_BLOCK = Domain(
                 "atomic number {v};",
                 "nuclear charge {v};",
             ),
-            ("Z not logged;", "protons not counted;"),
         ),
         Field(
             "mass_u",
@@ -357,7 +342,6 @@ F_BLOCK = Domain(
                 "centroid {v} u;",
                 "mean mass: {v} u;",
             ),
-            ("mass not logged;", "centroid not found;"),
         ),
         Field(
             "shell",
@@ -368,7 +352,6 @@ F_BLOCK = Domain(
                 "ground state {v};",
                 "shells filled {v};",
             ),
-            ("shells not logged;", "configuration not found;"),
         ),
     ),
     openings=(
@@ -388,7 +371,7 @@ F_BLOCK = Domain(
     prompts=(
         "As JSON: analyte, Z, mass, shell.",
         "Give Z, mass and shell as JSON.",
-        "Turn this log into our JSON record.",
+        "Turn this log into JSON.",
     ),
 )
 

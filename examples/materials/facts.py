@@ -13,6 +13,14 @@ from domains import Value
 VERSION = "1.3.0"
 INSTALL = f"pip install mendeleev=={VERSION}"
 
+# The database's codes, in words; the codes that are not here belong to elements outside `domains`.
+LATTICES = {
+    "BCC": "body-centred cubic",
+    "CUB": "cubic",
+    "FCC": "face-centred cubic",
+    "HEX": "hexagonal",
+}
+
 # The database gives one row for each allotrope: a melting point counts if all rows agree on it.
 _PHASES = """
     SELECT atomic_number, MIN(melting_point) AS melting, MIN(boiling_point) AS boiling,
@@ -82,7 +90,7 @@ def _facts_of(row: Mapping[str, float | str | None]) -> dict[str, Value | None]:
         "atomic_weight": _number(row, "atomic_weight"),
         "cas": _text(row, "cas"),
         "configuration": _text(row, "electronic_configuration"),
-        "lattice": _text(row, "lattice_structure"),
+        "lattice": LATTICES.get(_text(row, "lattice_structure") or ""),
         "lattice_constant_angstrom": _number(row, "lattice_constant"),
         "density_g_cm3": _rounded(density, 3),
         "density_kg_m3": None if density is None else round(density * 1000),

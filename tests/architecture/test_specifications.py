@@ -16,7 +16,7 @@ from nexa.cli.main import app
 from nexa.core.config import SECTIONS
 from nexa.core.manifest import Cost, RunManifest
 from nexa.core.records import KINDS
-from tests.architecture.files import ROOT
+from tests.architecture.files import ROOT, SOURCE
 
 DOCUMENT = ROOT / "docs" / "ARCHITECTURE_v1.md"
 HEADER = "| spec | named there | where here | how it is proved |"
@@ -239,6 +239,13 @@ def test_links_between_documents_lead_somewhere() -> None:
             if not (path.parent / link).exists():
                 broken.append(f"{path.relative_to(ROOT)}: {link}")
     assert broken == []
+
+
+def test_files_that_the_text_names_exist() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8").partition("## What the specifications name")[0]
+    named = {n for n in re.findall(r"`([a-z]+(?:/\w+)+\.py)`", text) if not n.startswith("tests")}
+    assert "orchestrate/run.py" in named
+    assert [name for name in named if not (SOURCE / name).exists()] == []
 
 
 @pytest.mark.parametrize(

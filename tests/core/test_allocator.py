@@ -51,6 +51,13 @@ def test_no_memory_is_mapped_or_given_back(monkeypatch: pytest.MonkeyPatch) -> N
     assert library.asked[allocator.M_ARENA_MAX] == 1
 
 
+def test_the_users_wish_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEXA_ALLOCATOR", "system")
+    library = Library(1)
+    assert allocator.keep_pages(library) == "system"
+    assert not library.asked
+
+
 @pytest.mark.parametrize("library", [Library(0), object()])
 def test_another_c_library_is_left_alone(library: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NEXA_ALLOCATOR", raising=False)

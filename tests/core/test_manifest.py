@@ -125,6 +125,14 @@ def test_what_leaves_the_machine_names_no_host_no_address_and_no_path(tmp_path: 
     assert (public["run_id"], public["schema"]) == (RUN_ID, "nexa.manifest/1")
 
 
+def test_a_secret_in_an_error_never_reaches_the_file(tmp_path: Path) -> None:
+    token = "hf_" + "a1B2" * 9
+    ledger = opened(tmp_path)
+    ledger.close("failed", error=f"401 for token {token}")
+    assert token not in ledger.path.read_text()
+    assert read_manifest(ledger.path).error == "401 for token [redacted]"
+
+
 @pytest.mark.parametrize(
     "data",
     [b"", b"{}", b"not json", b'{"run_id": 3, "run_type": "train"}', b"\xff\xfe"],

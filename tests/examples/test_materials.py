@@ -53,6 +53,10 @@ def elements(rows: list[Row]) -> dict[str, set[str]]:
     return dict(found)
 
 
+def turn(row: Row) -> str:
+    return f"{row['context']}\n\n{row['prompt']}"
+
+
 def words(text: str) -> list[str]:
     return re.sub(r"[^a-z0-9]+", " ", text.lower()).split()
 
@@ -61,7 +65,7 @@ def test_the_files_hold_the_rows_that_the_readme_counts(files: dict[str, list[Ro
     readme = (FOLDER / "README.md").read_text("utf-8")
     for name in FILES:
         assert f"| `{name}.jsonl` | {len(files[name])} |" in readme
-    assert 300 <= len(files["train"]) <= 344
+    assert 300 <= len(files["train"]) <= 400
     assert len(files["eval"]) >= 64
 
 
@@ -121,19 +125,24 @@ def test_each_domain_has_one_record_and_no_key_of_another(rows: list[Row]) -> No
     assert len(set(every)) == len(every)
 
 
+def test_each_domain_has_a_key_that_no_note_or_prompt_spells_out(rows: list[Row]) -> None:
+    for domain in elements(rows):
+        of_domain = [row for row in rows if row["domain"] == domain]
+        said = {word for r in of_domain for word in re.findall(r"\w+", turn(r))}
+        assert set(of_domain[0]["target_answer"]) - said, domain
+
+
 def test_a_key_has_one_type_of_value(rows: list[Row]) -> None:
     types: dict[str, set[type]] = defaultdict(set)
     for row in rows:
         for key, value in row["target_answer"].items():
-            types[key] |= {type(value)} - {type(None)}
+            types[key].add(type(value))
     assert all(len(found) == 1 for found in types.values()), types
 
 
 def test_every_value_is_in_its_note_as_the_record_has_it(rows: list[Row]) -> None:
     for row in rows:
         for key, value in row["target_answer"].items():
-            if value is None:
-                continue
             text = value if isinstance(value, str) else json.dumps(value)
             # The second formula: the value parts the note, and no part goes on with a digit.
             before, found, after = row["context"].partition(text)
@@ -141,21 +150,6 @@ def test_every_value_is_in_its_note_as_the_record_has_it(rows: list[Row]) -> Non
                 more, found, after = after.partition(text)
                 before += text + more
             assert found, f"{key} = {text} is not stated in: {row['context']}"
-
-
-def test_every_note_states_its_element_and_two_facts(rows: list[Row]) -> None:
-    for row in rows:
-        subject, *facts = row["target_answer"].values()
-        assert subject is not None
-        assert sum(fact is not None for fact in facts) >= 2
-
-
-def test_some_notes_withhold_a_fact_in_every_domain_of_every_file(
-    files: dict[str, list[Row]],
-) -> None:
-    for name in FILES:
-        lacking = {r["domain"] for r in files[name] if None in r["target_answer"].values()}
-        assert len(lacking) == 5
 
 
 def test_no_note_comes_twice(rows: list[Row]) -> None:
@@ -166,7 +160,7 @@ def test_eval_rows_share_no_long_run_of_words_with_training_rows(
     files: dict[str, list[Row]],
 ) -> None:
     def runs(row: Row) -> set[str]:
-        text = words(row["context"] + " " + row["prompt"])
+        text = words(turn(row))
         return {" ".join(text[i : i + 13]) for i in range(len(text) - 12)}
 
     held_out = set().union(*map(runs, files["eval"]))
@@ -207,7 +201,7 @@ def test_the_builds_own_checks_accept_the_files(
     [
         ({"context": "A note without facts."}, "the note does not state"),
         ({"target_answer": "a sentence"}, "the record is no object"),
-        ({"target_answer": {"sample": None}}, "states too little"),
+        ({"target_answer": {"sample": None}}, "the note does not state sample = None"),
         ({"group": "from eval"}, "share the elements"),
         ({"context": "from row 2"}, "the same note"),
     ],

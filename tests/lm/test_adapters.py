@@ -20,6 +20,9 @@ from nexa.lm import adapters
 from nexa.lm.adapters import CONFIG, WEIGHTS, AttachedLora, LoraSpec, attach, delta
 from tests.support.tiny import ARCHITECTURES, tiny_model
 
+# PEFT 0.21 asks transformers for a name that transformers 5 has deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
+
 SPEC = LoraSpec(rank=4, alpha=8.0)
 BASE = ModelRef(name="tiny", origin="folder", digest="0" * 64)
 IDS = torch.tensor([[5, 17, 40, 8, 99, 23, 11, 7], [9, 9, 31, 250, 4, 60, 2, 3]])
@@ -67,7 +70,7 @@ def test_loss_and_every_gradient_equal_plain_peft(architecture: str, tied: bool)
     lora = stirred(model)
     twin = peft_twin(other, lora)
     ours, theirs = loss(model), loss(twin)
-    assert math.isclose(float(ours), float(theirs), rel_tol=1e-6)
+    assert math.isclose(ours.item(), theirs.item(), rel_tol=1e-6)
     ours.backward()
     theirs.backward()
     expected = {
@@ -131,7 +134,7 @@ def test_a_is_drawn_as_peft_draws_it() -> None:
     for adapter in lora.adapters.values():
         bound = 1 / math.sqrt(adapter.layer.in_features)
         assert adapter.a.abs().max() <= bound
-        assert math.isclose(float(adapter.a.std()), bound / math.sqrt(3), rel_tol=0.05)
+        assert math.isclose(float(adapter.a.detach().std()), bound / math.sqrt(3), rel_tol=0.05)
         assert not adapter.b.any()
         assert adapter.a.dtype == adapter.b.dtype == torch.float32
 
@@ -253,8 +256,9 @@ def test_plain_peft_loads_what_is_written(architecture: str, tmp_path: Path) -> 
 
 def test_what_plain_peft_wrote_is_loaded(tmp_path: Path) -> None:
     model = tiny_model()
+    other = copy.deepcopy(model)
     lora = stirred(model)
-    twin = peft_twin(copy.deepcopy(model), lora)
+    twin = peft_twin(other, lora)
     lora.detach()
     twin.save_pretrained(tmp_path)
     assert not list(tmp_path.glob("*.bin"))

@@ -137,6 +137,17 @@ def test_a_mask_that_hides_every_second_token_is_refused() -> None:
         attention.describe_mask(1, 9, 9, mask_function=mask)
 
 
+def test_a_mask_that_loses_a_document_is_refused() -> None:
+    config = LlamaConfig()
+    with attention.documents([5, 1, 9, 3]):
+        asked_mask(create_causal_mask, config, LENGTHS)
+    with (
+        attention.documents([5, 1, 4, 5, 3]),
+        pytest.raises(UnsupportedAttention, match="see the one before it"),
+    ):
+        asked_mask(create_causal_mask, config, LENGTHS)
+
+
 def test_a_bidirectional_mask_is_refused() -> None:
     config = LlamaConfig()
     config.is_causal = False

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -115,17 +116,17 @@ def test_attention_that_is_more_goes_to_transformers(loaded: LoadedModel) -> Non
     bias = torch.randn(1, 4, 1, 1, generator=random).expand(1, 4, 1, 1)
     module = loaded.model.model.layers[0].self_attn
     expected = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-    made, _ = decoding.attend(
-        module, query, key[:, ::2], value[:, ::2], None, position_bias=bias
-    )
+    made, _ = decoding.attend(module, query, key[:, ::2], value[:, ::2], None, position_bias=bias)
     assert made.shape == expected.transpose(1, 2).shape
 
 
 def test_the_attention_of_the_model_is_put_back(loaded: LoadedModel) -> None:
     before = loaded.model.config._attn_implementation
-    with pytest.raises(RuntimeError, match="in between"), decoding.attending(loaded.model):
+    with decoding.attending(loaded.model):
         assert loaded.model.config._attn_implementation == decoding.NAME
-        raise RuntimeError("in between")
+    assert loaded.model.config._attn_implementation == before
+    with contextlib.suppress(KeyError), decoding.attending(loaded.model):
+        raise KeyError
     assert loaded.model.config._attn_implementation == before
 
 
@@ -133,9 +134,7 @@ def test_a_stop_token_as_the_last_one_counts_as_stopped(loaded: LoadedModel) -> 
     (prompt,) = prompts_of([12])
     free = alone(loaded, prompt, 6, ())
     last = next(i for i, token in enumerate(free) if token not in free[:i] and i > 0)
-    (answer,) = local.generate(
-        loaded, [prompt], max_new_tokens=last + 1, stop_ids=(free[last],)
-    )
+    (answer,) = local.generate(loaded, [prompt], max_new_tokens=last + 1, stop_ids=(free[last],))
     assert answer.stopped
     assert answer.ids == free[:last]
     assert answer.new_tokens == last + 1
@@ -204,9 +203,7 @@ def test_a_recurrent_model_is_answered_row_by_row_and_says_so(loaded: LoadedMode
         num_key_value_heads=2,
         layer_types=["conv", "full_attention"],
     )
-    hybrid = LoadedModel(
-        Lfm2ForCausalLM(config).eval(), loaded.tokenizer, loaded.files, "float32"
-    )
+    hybrid = LoadedModel(Lfm2ForCausalLM(config).eval(), loaded.tokenizer, loaded.files, "float32")
     assert not decoding.can_batch(hybrid.model)
     assert len(DynamicCache(config=config).layers) == 2
     prompts = prompts_of([6, 11])

@@ -65,6 +65,7 @@ def test_base_and_tuned_stand_side_by_side_with_intervals_and_verdict(records: R
     assert re.findall(r"\d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\]", row)
     assert "+0.833 [" in row
     assert "10 / 0 | 0.002 |" in row
+    assert "| unparsable | 12 | 2 |" in card
     for domain in ("gases", "metals", "salts"):
         assert f"| {domain} | 4 | 0.000 [" in card
     assert "rise +0.250 (limit 0.300): **passed**" in card
@@ -139,11 +140,14 @@ def test_a_run_that_was_not_metered_and_metrics_without_a_test_leave_blanks(
         comparisons=fewer,
         by_domain={"odd": {}},
     )
+    for side in ("base", "tuned"):
+        bare = changed(bare, f"{side}_scores", counts={})
 
     card = render_card(bare)
 
     assert "USD" not in card
-    assert "| odd |" not in card
+    assert "over all rows" not in card
+    assert "by domain" not in card
     assert "10 / 0 |  |" in card
 
 

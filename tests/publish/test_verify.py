@@ -178,11 +178,12 @@ def test_forged_scores_do_not_follow_from_the_shipped_rows(publication: Publicat
         record["body"]["metrics"]["exact"]["high"] = 0.999
         record["body"]["by_domain"]["gases"]["exact"]["low"] = 0.123
         record["body"]["stop_rate"]["mean"] = 1.0
+        record["body"]["counts"]["unparsable"] = 0
 
     publication.forge_record("tuned_scores", flatter)
 
     told = forged(publication)
-    for name in ("metrics", "by_domain", "stop_rate"):
+    for name in ("metrics", "by_domain", "stop_rate", "counts"):
         assert f"{name} of the tuned scores do not follow from nexa/scores_tuned.jsonl" in told
 
 

@@ -257,9 +257,9 @@ def answers_draft(
     rows = []
     for i, prompt in enumerate(prompt_rows()):
         good = right and i % 5 != 4
-        text = prompt["target"] if good else f"<b>It is</b> a {prompt['domain']} & more. 🙂"
+        text = prompt["target"] if good else f"<b>It is</b> a\u2028{prompt['domain']} & more. 🙂"
         rows.append(
-            {"id": prompt["id"], "text": text, "tokens": 9, "stopped": good, "latency_s": 0.25}
+            {"id": prompt["id"], "text": text, "new_tokens": 9, "stopped": good, "latency_s": 0.25}
         )
     body = AnswersBody(
         model=model,
@@ -283,9 +283,8 @@ def scores_draft(
     for i, prompt in enumerate(prompt_rows()):
         good = right and i % 5 != 4
         kept = {name: prompt[name] for name in ("id", "group", "domain")}
-        rows.append(
-            {**kept, "stopped": float(good), "exact": float(good), "valid_json": float(good)}
-        )
+        marks = dict.fromkeys(("stopped", "exact", "valid_json"), float(good))
+        rows.append({**kept, **marks, "detail": {"unparsable": int(not good)}})
     derived = derive_scores(rows, suite.body.metrics)
     body = ScoresBody(
         model=answers.body.model,
@@ -295,6 +294,7 @@ def scores_draft(
         metrics=derived.metrics,
         by_domain=derived.by_domain,
         stop_rate=derived.stop_rate,
+        counts=derived.counts,
         general_cross_entropy=answers.body.general_cross_entropy,
     )
     return Draft("scores", f"elements-{side}", body, {"scores.jsonl": jsonl(rows)})

@@ -4,16 +4,17 @@ from pathlib import Path
 
 from transformers import AutoTokenizer
 
-from nexa.weights.probes import PROBE_TOKENS, PROBES, probe_ids
+from nexa.weights.probes import PROBE_TOKENS, PROBES, probe_prompts, probe_texts
 
 
-def test_every_probe_is_a_prompt_of_the_models_own_template_within_the_limit(
+def test_every_text_is_short_and_every_prompt_is_of_the_models_own_template(
     tiny_llama: Path,
 ) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_llama)
 
-    ids = probe_ids(tokenizer)
+    texts, prompts = probe_texts(tokenizer), probe_prompts(tokenizer)
 
-    assert len(ids) == len(PROBES) == 8
-    assert all(0 < len(row) <= PROBE_TOKENS for row in ids)
-    assert tokenizer.decode(ids[-1]).startswith("<|im_start|>user\nWhy is the sky blue?")
+    assert len(texts) == len(prompts) == len(PROBES) == 8
+    assert all(0 < len(ids) <= PROBE_TOKENS for ids in texts)
+    told = str(tokenizer.decode(prompts[-1]))
+    assert told.startswith("<|im_start|>user\nWhy is the sky blue?")

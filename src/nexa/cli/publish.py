@@ -65,8 +65,8 @@ def verify(out: Output, folder: Path, expect: str | None) -> None:
 
     def tell() -> None:
         for check in checks:
-            out.say(f"  ok  {check}")
+            out.say(f"  ok  {check.name}")
         out.say(f"{folder} is whole: nothing was changed since it was published.", fg="green")
         out.say("This proves integrity, not who published it.")
 
-    out.show({"folder": str(folder), "checks": [str(check) for check in checks]}, tell)
+    out.show({"folder": str(folder), "checks": [check.name for check in checks]}, tell)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nexa.core.errors import IntegrityError, NexaError, UsageError, nearest
+from nexa.core.secrets import redact
 from nexa.core.store import write_atomic
 
 # Fields that hold a host name, an address, or a sentence or path that may name a folder.
@@ -155,9 +156,9 @@ class ManifestFile:
             self._write()
 
     def to_bytes(self) -> bytes:
-        """The manifest as it is kept: indented JSON, fields in their order."""
+        """The manifest as it is kept: indented JSON, fields in their order, without secrets."""
         data = self.manifest.model_dump(mode="json", by_alias=True)
-        return (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode()
+        return redact(json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode()
 
     def _write(self) -> None:
         write_atomic(self.path, self.to_bytes())

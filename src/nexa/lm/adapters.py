@@ -347,7 +347,7 @@ def read(folder: Path) -> tuple[LoraSpec, dict[str, Tensor]]:
             dropout=config.get("lora_dropout", 0.0),
             target_modules=_targets(config["target_modules"]),
         )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise ModelError(
             f"cannot read the adapter in {folder}", found=f"{type(error).__name__}: {error}"
         ) from error

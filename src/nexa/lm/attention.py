@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -47,6 +49,10 @@ HARMLESS = frozenset(
 )
 
 
+# The documents of the batch that is going through a model, so that no mask can lose one unseen.
+_documents: ContextVar[tuple[int, ...] | None] = ContextVar("nexa_documents", default=None)
+
+
 class UnsupportedAttention(ModelError):
     """This architecture's attention is more than causal attention inside each document."""
 
@@ -56,7 +62,7 @@ def per_document(model: PreTrainedModel) -> Iterator[None]:
     """Run `model` with the attention of this module for the length of a block.
 
     Inside, call the model with `input_ids [1, T]`, `position_ids [1, T]` that restart at every
-    document, `use_cache=False` and no attention mask.
+    document, `use_cache=False` and no attention mask; and within `documents`.
 
     Raises:
         UnsupportedAttention: the architecture does not look its attention up in the table.
@@ -73,6 +79,19 @@ def per_document(model: PreTrainedModel) -> Iterator[None]:
         yield
     finally:
         model.set_attn_implementation(before)
+
+
+@contextlib.contextmanager
+def documents(lengths: Sequence[int]) -> Iterator[None]:
+    """Say how long the documents of the batch are, for the length of a forward pass.
+
+    A model whose own mask lets a token see the document before it is then refused.
+    """
+    token = _documents.set(tuple(lengths))
+    try:
+        yield
+    finally:
+        _documents.reset(token)
 
 
 def describe_mask(
@@ -93,7 +112,8 @@ def describe_mask(
     causal attention inside that document and window; a window of 0 means none.
 
     Raises:
-        UnsupportedAttention: the mask is something else, e.g. bidirectional or chunked.
+        UnsupportedAttention: the mask is something else, e.g. bidirectional, or it lets the
+            `documents` of the batch see each other.
     """
     if batch_size != 1 or q_length != kv_length or attention_mask is not None or use_vmap:
         raise UnsupportedAttention("this attention takes one flat batch and no mask of its own")
@@ -102,6 +122,7 @@ def describe_mask(
     sees_previous = mask_function(zero, zero, at[1:], at[:-1]).expand(q_length - 1)
     starts = torch.cat([at[:1], at[1:][~sees_previous]])
     lengths = torch.diff(starts, append=at.new_tensor([q_length]))
+    _require_documents(starts)
     ends = starts + lengths - 1
 
     longest = int(lengths.argmax())
@@ -115,6 +136,17 @@ def describe_mask(
     if not torch.equal(mask_function(zero, zero, probes, at[None]).expand_as(expected), expected):
         raise UnsupportedAttention("this architecture's mask is not causal inside each document")
     return torch.cat([lengths.new_tensor([window]), lengths]).view(1, 1, 1, -1)
+
+
+def _require_documents(starts: Tensor) -> None:
+    """Every document of the batch begins where the mask lets nothing before be seen."""
+    lengths = _documents.get()
+    if lengths is not None:
+        begins = {0, *itertools.accumulate(lengths[:-1])}
+        if not begins <= set(starts.tolist()):
+            raise UnsupportedAttention(
+                "this architecture's own mask lets a document see the one before it"
+            )
 
 
 def attend(

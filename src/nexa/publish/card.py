@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from nexa.core.errors import IntegrityError
+from nexa.core.scoring import NO_DOMAIN
 from nexa.publish.front_matter import front_matter, hub_id
 from nexa.publish.markdown import cell, difference, interval, number, table
 from nexa.publish.records import Records
@@ -53,7 +54,8 @@ def _card_v1(records: Records) -> str:
         _parity,
         _verify,
     )
-    body = "\n\n".join("\n".join(section(records)) for section in sections)
+    written = (section(records) for section in sections)
+    body = "\n\n".join("\n".join(lines) for lines in written if lines)
     return f"{front_matter(records)}\n{body}\n"
 
 
@@ -101,7 +103,16 @@ def _result(records: Records) -> list[str]:
         *table(["metric", "base", "tuned", "tuned - base", "rows better / worse", "p"], rows),
         "",
         f"Decoding: {cell(settings)}. p is McNemar's, exact and two-sided.",
+        *_counts(records),
     ]
+
+
+def _counts(records: Records) -> list[str]:
+    """What was wrong with the answers, counted over all rows."""
+    base, tuned = (records.role(f"{side}_scores").body.counts for side in ("base", "tuned"))
+    names = sorted({*base, *tuned})
+    rows = [[cell(name), str(base.get(name, 0)), str(tuned.get(name, 0))] for name in names]
+    return ["", *table(["counted over all rows", "base", "tuned"], rows)] if rows else []
 
 
 def _domains(records: Records) -> list[str]:
@@ -109,8 +120,10 @@ def _domains(records: Records) -> list[str]:
     rows = [
         [cell(domain), str(suite.domains.get(domain, "")), *map(interval, by[report.primary])]
         for domain, by in sorted(report.by_domain.items())
-        if report.primary in by
+        if report.primary in by and domain != NO_DOMAIN
     ]
+    if not rows:
+        return []
     head = ["domain", "rows", "base", "tuned"]
     return [f"### {report.primary} by domain", "", *table(head, rows)]
 

@@ -43,8 +43,9 @@ def scores_problems(records: Records, read: Read) -> Iterator[Problem]:
             continue
         if ids != sorted(asked):
             yield place, "its rows are not those of nexa/prompts.jsonl"
-        for name in ("metrics", "by_domain", "stop_rate"):
-            if not _alike(_plain(getattr(derived, name)), _plain(getattr(body, name))):
+        told = body.model_dump(mode="json")
+        for name in ("metrics", "by_domain", "stop_rate", "counts"):
+            if not _alike(_plain(getattr(derived, name)), told[name]):
                 yield RECORDS, f"{name} of the {side} scores do not follow from {place}"
         if (body.model, body.general_cross_entropy) != (
             answers.model,
@@ -82,10 +83,10 @@ def report_problems(records: Records, read: Read) -> Iterator[Problem]:
 
 
 def _plain(value: Any) -> Any:
-    """An interval, a report, or a mapping of them, as plain data."""
+    """An interval, a report, a count, or a mapping of them, as plain data."""
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
-    return value.model_dump(mode="json")
+    return value if isinstance(value, int) else value.model_dump(mode="json")
 
 
 def _alike(one: Any, other: Any) -> bool:

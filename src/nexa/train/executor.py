@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from nexa.core.events import emit
-from nexa.lm.attention import UnsupportedAttention, per_document
+from nexa.lm.attention import UnsupportedAttention, documents, per_document
 from nexa.train.batches import Batch, TokenRow, lay
 from nexa.train.losses import LabelHead, label_head
 
@@ -87,7 +87,7 @@ class GenericExecutor:
         if self.way.layout == "padded":
             inputs, cells = padded_inputs(batch, device)
             where = cells[where]
-        with compute(self.model, self.autocast):
+        with compute(self.model, self.autocast), documents(batch.lengths):
             if self.label_head is not None:
                 hidden = self.model.base_model(**inputs, use_cache=False)[0]
                 loss = self.label_head.loss_sum(hidden.flatten(0, 1)[where], targets)
@@ -156,15 +156,15 @@ def padded_inputs(batch: Batch, device: torch.device) -> tuple[dict[str, Tensor]
 
 @torch.no_grad()
 def _probe(
-    model: PreTrainedModel, documents: list[list[int]], autocast: bool
+    model: PreTrainedModel, both: list[list[int]], autocast: bool
 ) -> tuple[Way, LabelHead | None]:
     """Find out how this model may be run: flat or padded, label-only head or whole logits."""
-    flat = lay([TokenRow("", ids, [False] * len(ids)) for ids in documents])
+    flat = lay([TokenRow("", ids, [False] * len(ids)) for ids in both])
     with compute(model, autocast):
-        alone = [_plain(model, torch.tensor([ids], device=model.device)) for ids in documents]
+        alone = [_plain(model, torch.tensor([ids], device=model.device)) for ids in both]
         tolerance = PROBE_TOLERANCE[torch.bfloat16 if autocast else model.dtype]
         layout_fault = _flat_fault(model, flat, alone, tolerance)
-        first = torch.tensor([documents[0]], device=model.device)
+        first = torch.tensor([both[0]], device=model.device)
         head, head_fault = _head(model, first, alone[0], tolerance)
     way = Way(
         "padded" if layout_fault else "flat",
@@ -186,11 +186,15 @@ def _flat_fault(
 ) -> str | None:
     """Why this model cannot be run on flat batches, or None."""
     try:
-        with per_document(model):
+        with per_document(model), documents(flat.lengths), torch.random.fork_rng(devices=[]):
             inputs = flat_inputs(flat, model.device)
             together = model(**inputs, use_cache=False).logits[0].float()
+            model.train(True)  # and once as in training: an attention with dropout is refused
+            model(**inputs, use_cache=False)
     except UnsupportedAttention as error:
         return f"{error.what}: {error.found}" if error.found else error.what
+    finally:
+        model.train(False)
     parts = zip(together.split(flat.lengths), alone, strict=True)
     distance = max(_distance(part, logits) for part, logits in parts)
     if distance <= tolerance:

@@ -14,6 +14,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from nexa.core.records import Artifact
+from nexa.core.scoring import NO_DOMAIN, read_rows
 from nexa.core.store import Store, write_atomic
 from nexa.ui.charts import Compared, interval_chart, line_chart, share_bar
 
@@ -61,8 +62,8 @@ def read_page(
     """Gather a page from a run's records (role -> record) and the store that has their rows."""
 
     def rows(role: str, file: str) -> list[Row]:
-        data = store.path(records[role], file).read_text(encoding="utf-8")
-        return [json.loads(line) for line in data.splitlines()]
+        data = store.path(records[role], file).read_bytes()
+        return list(read_rows(data)) if data else []
 
     sides = ("base", "tuned")
     return Page(
@@ -198,7 +199,7 @@ def _domains_chart(report: Any) -> str | None:
     rows = [
         Compared(domain, *by[report.primary])
         for domain, by in sorted(report.by_domain.items())
-        if report.primary in by
+        if report.primary in by and domain != NO_DOMAIN
     ]
     return interval_chart(rows) if rows else None
 
@@ -229,6 +230,10 @@ def _safety(page: Page) -> list[tuple[str, str]]:
         (
             "stops by itself",
             f"{report.stop_rate[0].mean:.3f} → {report.stop_rate[1].mean:.3f} of the answers",
+        ),
+        *(
+            (name, f"{base.counts.get(name, 0)} → {tuned.counts.get(name, 0)} over all rows")
+            for name in sorted({*base.counts, *tuned.counts})
         ),
     ]
 

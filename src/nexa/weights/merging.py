@@ -73,6 +73,11 @@ class MergedWeights:
         """The same weight before the merge; a tied weight is its partner's."""
         return self.base.tensor(self.tied.get(name, name))
 
+    def change(self, name: str) -> Tensor | None:
+        """What the merge adds to a weight; None where it adds nothing."""
+        change = self.changes.get(name)
+        return None if change is None else change.delta()
+
     def _check_fits(self, name: str, change: Change) -> None:
         adapter = f"{PREFIX}{name.removesuffix('.weight')}.lora_A.weight"
         if name not in self.base.names and name not in self.tied:
@@ -106,6 +111,10 @@ class TrainedWeights:
     def base_tensor(self, name: str) -> Tensor:
         """The same weight before training."""
         return self.base.tensor(self.tied.get(name, name))
+
+    def change(self, name: str) -> Tensor | None:
+        """What training added to a weight."""
+        return self.tensor(name) - self.base_tensor(name)
 
 
 Tuned = MergedWeights | TrainedWeights

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
@@ -25,7 +26,7 @@ from nexa.core.records import CheckpointBody
 from nexa.lm import adapters
 from nexa.lm.chat import ChatTemplate
 from nexa.weights.merging import Tuned
-from nexa.weights.probes import probe_ids
+from nexa.weights.probes import probe_prompts, probe_texts
 from nexa.weights.tensors import model_weights
 
 # Float32 sums in another order: measured 2e-6 on SmolLM2-135M, 1e-4 is far from any real fault.
@@ -112,15 +113,16 @@ def prove(
 
     Every check is made, also after one has failed: the list of failures is the diagnosis.
     """
-    base_ids = probe_ids(AutoTokenizer.from_pretrained(base_folder))
+    tokenizer = AutoTokenizer.from_pretrained(base_folder)
+    prompts, texts = probe_prompts(tokenizer), probe_texts(tokenizer)
     stated = json.loads((folder / "config.json").read_bytes()).get("dtype")
     checks = [
         Check("dtype", stated == dtype, stated, dtype),
         *tensor_checks(folder, tuned, dtype=dtype),
-        *text_checks(folder, base_ids, checkpoint),
-        *logit_checks(folder, tuned, base_ids, adapter, dtype=dtype),
+        *text_checks(folder, prompts, checkpoint),
+        *logit_checks(folder, tuned, texts, adapter, dtype=dtype),
     ]
-    return Parity(dtype, len(base_ids), sum(map(len, base_ids)), tuple(checks))
+    return Parity(dtype, len(texts), sum(map(len, texts)), tuple(checks))
 
 
 # -- tensors: what is stored ---------------------------------------------------------------------
@@ -138,11 +140,12 @@ def tensor_checks(folder: Path, tuned: Tuned, *, dtype: str) -> Iterator[Check]:
         rounded = wanted.to(kind)
         if stored.dtype != kind or not torch.equal(stored, rounded):
             wrong.append(name)
-        change = (wanted - tuned.base_tensor(name)).flatten()
-        size = float(change @ change)
-        if size > 0 and stored.shape == wanted.shape:
-            # Rounding's own part is taken out: 1 is once, whatever the stored type loses.
-            shares.append(1 + float((stored.float() - rounded.float()).flatten() @ change) / size)
+        change = tuned.change(name)
+        if change is None or not change.any() or stored.shape != wanted.shape:
+            continue
+        # Rounding's own part is taken out: 1 is once, whatever the stored type loses.
+        off = ((stored.float() - rounded.float()) * change).sum() / change.square().sum()
+        shares.append(1 + float(off))
     yield Check("tensors_exact", not wrong, wrong[:3] or "equal", "equal to float32 rounded once")
     worst = max(shares, key=lambda share: abs(share - 1), default=0.0)
     once = bool(shares) and all(ONCE_LIMITS[0] <= share <= ONCE_LIMITS[1] for share in shares)
@@ -153,7 +156,7 @@ def tensor_checks(folder: Path, tuned: Tuned, *, dtype: str) -> Iterator[Check]:
 
 
 def text_checks(
-    folder: Path, base_ids: list[list[int]], checkpoint: CheckpointBody
+    folder: Path, prompts: list[list[int]], checkpoint: CheckpointBody
 ) -> Iterator[Check]:
     """Tokenizer, chat template and where generation stops, against what was trained under."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -164,8 +167,8 @@ def text_checks(
         yield Check("template", False, error.what, wanted)
         return
     yield Check("template", template.sha256 == wanted, template.sha256, wanted)
-    ids = probe_ids(tokenizer)
-    changed = [i for i, (a, b) in enumerate(zip(ids, base_ids, strict=True)) if a != b]
+    here = probe_prompts(tokenizer)
+    changed = [i for i, (a, b) in enumerate(zip(here, prompts, strict=True)) if a != b]
     yield Check("token_ids", not changed, changed or "equal", "equal to the base tokenizer's")
     generation = json.loads((folder / "generation_config.json").read_bytes())
     eos = generation.get("eos_token_id")
@@ -181,24 +184,24 @@ def text_checks(
 
 
 def logit_checks(
-    folder: Path, tuned: Tuned, prompts: list[list[int]], adapter: Path | None, *, dtype: str
+    folder: Path, tuned: Tuned, texts: list[list[int]], adapter: Path | None, *, dtype: str
 ) -> Iterator[Check]:
     """What the reloaded folder computes, against base, live adapter and float32 merge."""
     with _quiet_loading():
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     yield _embedding_check(model, tuned, dtype=dtype)
-    reloaded = _logits(model, prompts)
+    reloaded = _logits(model, texts)
     _give(model, tuned, tuned.base_tensor)
-    base = _logits(model, prompts)
+    base = _logits(model, texts)
     if adapter is None:
         _give(model, tuned, tuned.tensor)
-        live = _logits(model, prompts)
+        live = _logits(model, texts)
     else:
         lora = adapters.load(model, adapter)
-        live = _logits(model, prompts)
+        live = _logits(model, texts)
         lora.detach()
         _give(model, tuned, tuned.tensor)
-        merged = _logits(model, prompts)
+        merged = _logits(model, texts)
         off = float((merged - live).abs().max() / live.abs().max())
         yield Check("merge_is_the_live_adapter", off <= LIVE_LIMIT, off, LIVE_LIMIT)
     effect = live - base
@@ -249,11 +252,14 @@ def _give(model: PreTrainedModel, tuned: Tuned, tensor: Callable[[str], Tensor])
             state[name].copy_(tensor(name))
 
 
-def _logits(model: PreTrainedModel, prompts: list[list[int]]) -> Tensor:
-    """`[all positions, V]`, one prompt at a time: no padding that could change anything."""
+def _logits(model: PreTrainedModel, texts: list[list[int]]) -> Tensor:
+    """`[all positions, V]`: one batch, padded behind, where no earlier position can see it."""
+    rows = [torch.tensor(ids) for ids in texts]
+    real = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True).bool()
     with torch.inference_mode():
-        rows = [model(torch.tensor([ids]), use_cache=False).logits[0] for ids in prompts]
-    return torch.cat(rows)
+        logits = model(pad_sequence(rows, batch_first=True), use_cache=False).logits
+    found: Tensor = logits[real]
+    return found
 
 
 @contextmanager

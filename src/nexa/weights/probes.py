@@ -1,7 +1,6 @@
-"""The fixed prompts that parity is measured on: short, unlike each other, and hard on tokenizers.
+"""The fixed texts that parity is measured on: short, unlike each other, and hard on tokenizers.
 
-Eight of at most 64 tokens: enough to see a dropped, doubled or wrongly tied weight at any layer,
-and four passes over them cost a 135M model about three seconds in float32 on two cores.
+Eight of at most 48 tokens: enough to see a dropped, doubled or wrongly tied weight at any layer.
 """
 
 from __future__ import annotations
@@ -23,14 +22,17 @@ PROBES = (
     "The sample was annealed at 450 °C for 2 h, quenched, and indexed in space group Fm-3m.",
     "Why is the sky blue?",
 )
-PROBE_TOKENS = 64
+PROBE_TOKENS = 48
 
 
-def probe_ids(
-    tokenizer: PreTrainedTokenizerBase, *, count: int = len(PROBES), tokens: int = PROBE_TOKENS
-) -> list[list[int]]:
-    """The probes as prompts under the tokenizer's own chat template, each cut to `tokens` ids."""
-    template = ChatTemplate(tokenizer)
+def probe_texts(tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+    """The texts as they stand, each cut to PROBE_TOKENS ids: what the logits are compared on."""
     return [
-        template.prompt([{"role": "user", "content": text}])[:tokens] for text in PROBES[:count]
+        tokenizer(text, add_special_tokens=False)["input_ids"][:PROBE_TOKENS] for text in PROBES
     ]
+
+
+def probe_prompts(tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+    """The texts as prompts under the tokenizer's own chat template, uncut."""
+    template = ChatTemplate(tokenizer)
+    return [template.prompt([{"role": "user", "content": text}]) for text in PROBES]

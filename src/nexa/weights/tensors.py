@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from safetensors import safe_open
@@ -29,10 +29,11 @@ class StoredWeights:
     """The tensors of some safetensors files: a whole file, or the shards of a model."""
 
     def __init__(self, files: Iterable[Path]) -> None:
-        self._file_of: dict[str, Path] = {}
+        self._file_of: dict[str, Any] = {}
         for path in sorted(files):
-            with safe_open(path, framework="pt") as file:
-                self._file_of |= dict.fromkeys(file.keys(), path)
+            # Kept open: a header of a large model takes longer to parse than a tensor to read.
+            file: Any = safe_open(path, framework="pt")
+            self._file_of |= dict.fromkeys(file.keys(), file)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -45,9 +46,8 @@ class StoredWeights:
 
     def stored(self, name: str) -> Tensor:
         """One tensor in the type it is stored in."""
-        with safe_open(self._file_of[name], framework="pt") as file:
-            tensor: Tensor = file.get_tensor(name)
-            return tensor
+        tensor: Tensor = self._file_of[name].get_tensor(name)
+        return tensor
 
 
 def model_weights(folder: Path) -> StoredWeights:

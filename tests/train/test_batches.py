@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from nexa.train.batches import TokenRow, lay, row_order, split, steps
+from tests.train.sample import random_rows
+
+
+def test_rows_are_laid_end_to_end_without_padding() -> None:
+    a = TokenRow("a", [5, 6, 7], [False, True, True])
+    b = TokenRow("b", [8, 9], [False, True])
+    batch = lay([a, b])
+    assert batch.input_ids.tolist() == [5, 6, 7, 8, 9]
+    assert batch.position_ids.tolist() == [0, 1, 2, 0, 1]
+    assert batch.lengths == (3, 2)
+    assert batch.label_positions.tolist() == [0, 1, 3]
+    assert batch.targets.tolist() == [6, 7, 9]
+
+
+def test_the_first_token_of_a_document_is_never_predicted_from_the_one_before_it() -> None:
+    rows = [TokenRow("a", [5, 6], [True, True]), TokenRow("b", [7, 8], [True, True])]
+    batch = lay(rows)
+    assert batch.label_positions.tolist() == [0, 2]
+    assert [row.labels for row in rows] == [1, 1]
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_batches_hold_whole_rows_up_to_the_limit(padded: bool) -> None:
+    rows = random_rows(30)
+    parts = split(rows, micro_tokens=64, padded=padded)
+    assert sorted(row.row_id for part in parts for row in part) == sorted(r.row_id for r in rows)
+    for part in parts:
+        longest = max(len(row.ids) for row in part)
+        held = longest * len(part) if padded else sum(len(row.ids) for row in part)
+        assert held <= 64
+
+
+def test_a_row_longer_than_the_limit_has_a_batch_of_its_own() -> None:
+    rows = random_rows(3, longest=40)
+    assert [len(part) for part in split(rows, micro_tokens=1)] == [1, 1, 1]
+
+
+def test_an_epoch_sees_every_row_once_and_ends_with_what_is_left() -> None:
+    rows = random_rows(10)
+    plan = list(steps(rows, rows_per_step=4, total_steps=6, micro_tokens=64, seed=0))
+    assert [step.rows for step in plan] == [4, 4, 2, 4, 4, 2]
+    assert [step.epoch for step in plan] == [0, 0, 0, 1, 1, 1]
+    total = sum(len(row.ids) for row in rows)
+    assert sum(step.tokens for step in plan[:3]) == total
+    assert sum(step.label_tokens for step in plan[3:]) == sum(row.labels for row in rows)
+
+
+def test_the_order_is_a_function_of_seed_and_epoch_alone() -> None:
+    ids = [row.row_id for row in random_rows(50)]
+    first = row_order(ids, seed=0, epoch=0)
+    assert first == row_order(ids, seed=0, epoch=0)
+    assert sorted(first) == list(range(50))
+    assert first != row_order(ids, seed=0, epoch=1)
+    assert first != row_order(ids, seed=1, epoch=0)
+
+
+def test_a_new_row_does_not_reshuffle_the_others() -> None:
+    ids = [row.row_id for row in random_rows(20)]
+    before = [ids[i] for i in row_order(ids, seed=0, epoch=0)]
+    more = [*ids, "new"]
+    after = [more[i] for i in row_order(more, seed=0, epoch=0)]
+    assert [row_id for row_id in after if row_id != "new"] == before
+
+
+def test_the_limit_changes_no_step() -> None:
+    rows = random_rows(12)
+    small = list(steps(rows, rows_per_step=6, total_steps=2, micro_tokens=40, seed=0))
+    large = list(steps(rows, rows_per_step=6, total_steps=2, micro_tokens=4096, seed=0))
+    assert all(len(step.batches) == 1 for step in large)
+    assert all(len(step.batches) > 1 for step in small)
+    for a, b in zip(small, large, strict=True):
+        assert torch.equal(torch.cat([x.input_ids for x in a.batches]), b.batches[0].input_ids)
+        assert (a.tokens, a.label_tokens) == (b.tokens, b.label_tokens)

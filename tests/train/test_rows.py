@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from transformers import AutoTokenizer
+
+from nexa.core.errors import TemplateError, TrainingError
+from nexa.core.store import Store
+from nexa.lm.chat import ChatTemplate
+from nexa.train.batches import TokenRow
+from nexa.train.rows import mask_digest, training_rows
+from tests.train.sample import conversation, dataset, random_rows
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture(scope="module")
+def chat(tiny_llama: Path) -> ChatTemplate:
+    return ChatTemplate(AutoTokenizer.from_pretrained(tiny_llama))
+
+
+def test_rows_are_rendered_with_the_answer_trained(
+    store: Store, tmp_path: Path, chat: ChatTemplate
+) -> None:
+    data = training_rows(
+        dataset(store, tmp_path, [conversation(1), conversation(2)]), store, chat, None
+    )
+    assert [row.row_id for row in data.rows] == ["train-0", "train-1"]
+    row = data.rows[0]
+    answer = chat.tokenizer.decode([i for i, t in zip(row.ids, row.trained, strict=True) if t])
+    assert answer == '{"density": 1.5}<|im_end|>'
+    assert (data.truncated, data.without_label, data.max_length) == (0, 0, 0)
+    assert data.mask_sha256 == mask_digest(data.rows)
+
+
+def test_a_row_is_cut_to_the_length_the_data_was_prepared_for(
+    store: Store, tmp_path: Path, chat: ChatTemplate
+) -> None:
+    rows = [conversation(i % 9) for i in range(150)] + [conversation(1, "long " * 200)]
+    whole = dataset(store, tmp_path, rows, max_length=100)
+    data = training_rows(whole, store, chat, None)
+    assert data.truncated == 1
+    assert data.max_length == 100
+    assert max(len(row.ids) for row in data.rows) == 100
+    assert training_rows(whole, store, chat, 2000).truncated == 0
+
+
+def test_an_answer_that_is_cut_off_whole_is_left_out_and_counted(
+    store: Store, tmp_path: Path, chat: ChatTemplate
+) -> None:
+    lost = [{"role": "user", "content": "why " * 200}, {"role": "assistant", "content": "so"}]
+    rows = [conversation(i % 9) for i in range(150)] + [lost]
+    data = training_rows(dataset(store, tmp_path, rows, max_length=100), store, chat, None)
+    assert data.without_label == 1
+    assert len(data.rows) == 150
+
+
+def test_answers_all_cut_off_stop(store: Store, tmp_path: Path, chat: ChatTemplate) -> None:
+    whole = dataset(store, tmp_path, [conversation(1)], max_length=5)
+    with pytest.raises(TrainingError, match="every answer is cut off"):
+        training_rows(whole, store, chat, None)
+
+
+def test_answers_that_lose_their_end_stop(store: Store, tmp_path: Path, chat: ChatTemplate) -> None:
+    whole = dataset(store, tmp_path, [conversation(1, "long " * 200)], max_length=100)
+    with pytest.raises(TrainingError, match="learn to stop"):
+        training_rows(whole, store, chat, None)
+
+
+def test_no_rows_stop(store: Store, tmp_path: Path, chat: ChatTemplate) -> None:
+    with pytest.raises(TrainingError, match="no training rows"):
+        training_rows(dataset(store, tmp_path, []), store, chat, None)
+
+
+def test_a_held_out_conversation_among_the_training_rows_stops(
+    store: Store, tmp_path: Path, chat: ChatTemplate
+) -> None:
+    leaked = dataset(
+        store, tmp_path, [conversation(1), conversation(2)], [conversation(3), conversation(2)]
+    )
+    with pytest.raises(TrainingError, match="evaluation rows"):
+        training_rows(leaked, store, chat, None)
+
+
+def test_a_row_that_the_template_refuses_is_named(
+    store: Store, tmp_path: Path, chat: ChatTemplate
+) -> None:
+    bad = [{"role": "user", "content": "a question without an answer"}]
+    whole = dataset(store, tmp_path, [conversation(1), bad])
+    with pytest.raises(TemplateError, match="row train-1"):
+        training_rows(whole, store, chat, None)
+
+
+def test_the_mask_digest_sees_ids_masks_and_where_rows_end() -> None:
+    def row(ids: list[int], trained: list[bool]) -> TokenRow:
+        return TokenRow("x", ids, trained)
+
+    digests = {
+        mask_digest([row([1, 2, 3], [False, True, True])]),
+        mask_digest([row([1, 2, 3], [False, False, True])]),
+        mask_digest([row([1, 2, 4], [False, True, True])]),
+        mask_digest([row([1], [False]), row([2, 3], [True, True])]),
+        mask_digest([row([1, 2], [False, True]), row([3], [True])]),
+    }
+    assert len(digests) == 5
+    assert mask_digest(random_rows(3)) == mask_digest(random_rows(3))

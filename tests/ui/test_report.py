@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nexa.ui.report import Page, choose_samples, read_page, render_report, write_report
+from tests.support.chain import Chain, build_chain
+
+
+@pytest.fixture(scope="module")
+def chain(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Chain:
+    return build_chain(tmp_path_factory.mktemp("chain"), tiny_llama)
+
+
+@pytest.fixture
+def page(chain: Chain) -> Page:
+    return read_page(
+        {**chain.records, "other": chain.records["suite"]}, chain.manifest, chain.store
+    )
+
+
+def with_body(page: Page, role: str, **changes: Any) -> Page:
+    artifact = page.records[role]
+    body = artifact.body.model_copy(update=changes)
+    return replace(page, records={**page.records, role: replace(artifact, body=body)})
+
+
+class Tags(HTMLParser):
+    """Every tag that is opened and closed, in order, with its attributes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+        if tag not in ("meta", "line", "circle", "rect", "polyline", "i"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in ("line", "circle", "rect", "polyline", "i"):
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def parsed(html: str) -> Tags:
+    tags = Tags()
+    tags.feed(html)
+    assert tags.open == []
+    return tags
+
+
+def test_the_page_is_whole_html_that_runs_nothing_and_asks_the_network_for_nothing(
+    page: Page, tmp_path: Path
+) -> None:
+    write_report(tmp_path / "report.html", page)
+
+    html = (tmp_path / "report.html").read_text()
+    tags = parsed(html)
+    assert not {"script", "link", "img", "iframe"} & {tag for tag, _ in tags.seen}
+    assert not re.search(r"https?://|url\(|@import", html)
+    assert not any(name.startswith("on") for _, attrs in tags.seen for name in attrs)
+    assert "prefers-color-scheme: dark" in html
+
+
+def test_it_tells_verdict_scores_data_cost_parity_and_lineage(page: Page) -> None:
+    text = parsed(render_report(page)).text
+
+    report = page.records["report"].body
+    assert "Improved." in text
+    assert report.reason in text
+    assert f"{report.tuned['exact'].mean:.3f}" in text
+    assert "gases" in text
+    assert "12 → 2 over all rows" in text
+    assert "kept 40, exact duplicate 2, in the suite 1" in text
+    assert "0.0333 USD for 4,000 tokens" in text
+    assert "tuned_unlike_base" in text
+    assert "checkpoint/tiny@v1" in text
+    assert page.records["export"].digest[:16] in text
+    assert "cross-entropy 3.250 → 3.500 nats a token" in text
+
+
+def test_answers_are_shown_as_text_whatever_they_hold(page: Page) -> None:
+    html = render_report(page)
+
+    assert "<b>It is</b>" not in html
+    assert "&lt;b&gt;It is&lt;/b&gt; a\u2028" in html
+    assert "🙂" in html
+
+
+def test_samples_hold_gains_and_failures_and_spread_over_the_groups(page: Page) -> None:
+    samples = choose_samples(page, count=4)
+
+    assert len(samples) == 4
+    assert [s["tuned"]["right"] for s in samples] == [True, True, False, False]
+    assert not any(s["base"]["right"] for s in samples)
+    groups = {row["id"]: row["group"] for row in page.prompts}
+    assert len({groups[s["id"]] for s in samples[:2]}) == 2
+
+
+def test_rows_that_were_not_scored_are_not_shown(page: Page) -> None:
+    fewer = replace(page, scores={**page.scores, "tuned": page.scores["tuned"][:1]})
+
+    assert [s["id"] for s in choose_samples(fewer)] == [page.scores["tuned"][0]["id"]]
+
+
+def test_long_texts_are_cut_and_targets_may_be_objects(page: Page) -> None:
+    prompts = [
+        {**row, "target": {"name": "é"}, "messages": [{"role": "user", "content": "x" * 5000}]}
+        for row in page.prompts
+    ]
+
+    sample = choose_samples(replace(page, prompts=prompts))[0]
+
+    assert sample["prompt"].endswith("x …")
+    assert len(sample["prompt"]) < 2000
+    assert sample["target"] == '{"name": "é"}'
+
+
+@pytest.mark.parametrize("verdict", ["worse", "contaminated", "no evidence"])
+def test_a_bad_verdict_looks_like_one(page: Page, verdict: str) -> None:
+    bad = with_body(
+        page, "report", verdict=verdict, forgetting_passed=False, contaminated_rows=["row7"]
+    )
+
+    html = render_report(bad)
+
+    assert f'class="verdict {"none" if verdict == "no evidence" else verdict}"' in html
+    assert "row7" in html
+    assert "0.300: failed" in html
+
+
+def test_a_bare_run_leaves_out_what_it_has_not(page: Page) -> None:
+    bare = replace(
+        with_body(
+            with_body(page, "report", by_domain={"odd": {}}, comparisons=[]),
+            "dataset",
+            length_quantiles={},
+        ),
+        manifest={"run_id": "r"},
+        losses=[],
+        prompts=[],
+    )
+
+    html = render_report(bare)
+
+    assert "not metered" in html
+    assert "not measured" in html
+    assert "side by side" not in html
+    assert "by domain" not in html
+    assert "running mean" not in html
+
+
+def test_a_free_run_and_a_fully_trained_dequantised_model_are_told(page: Page) -> None:
+    base = page.records["checkpoint"].body.base.model_copy(update={"quantisation": "Q4_1"})
+    full = with_body(page, "checkpoint", method="full", base=base)
+    cost = {**page.manifest["cost"], "usd_per_point": None}
+
+    text = parsed(render_report(replace(full, manifest={**page.manifest, "cost": cost}))).text
+
+    assert "all weights" in text
+    assert "dequantised from Q4_1" in text
+    assert "a point gained" in text
+
+
+def test_the_same_run_gives_the_same_page(page: Page) -> None:
+    assert render_report(page) == render_report(page)
