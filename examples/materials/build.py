@@ -5,8 +5,8 @@
     python examples/materials/build.py --check    # makes them again and compares with the disk
 
 Read `domains.py` for what is said, `facts.py` for where the facts come from, `checks.py` for what
-must hold. The same version gives the same bytes on every run: a row's chances come from its
-element, its file and its number alone, so a new element never changes the rows of another.
+must hold. The bytes are the same on every run: a row's chances come from its file, its element
+and its number, never from the rows before it.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def build(facts: Mapping[str, Facts]) -> dict[str, list[Row]]:
 
 
 def split(domain: Domain, facts: Mapping[str, Facts]) -> dict[str, list[str]]:
-    """Symbols of the domain's elements by file. An element's place depends on its symbol alone."""
+    """Symbols of the domain's elements by file, in the order of the symbols' digests."""
     symbols = domain.elements.split()
     for symbol in symbols:
         lacking = [field.fact for field in domain.fields if field.fact not in facts[symbol]]
