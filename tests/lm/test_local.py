@@ -112,12 +112,16 @@ def test_bfloat16_attention_is_as_near_to_float32_as_transformers_own() -> None:
 
 def test_attention_that_is_more_goes_to_transformers(loaded: LoadedModel) -> None:
     random = torch.Generator().manual_seed(0)
-    query, key, value = (torch.randn(1, 4, 1, 8, generator=random) for _ in range(3))
-    bias = torch.randn(1, 4, 1, 1, generator=random).expand(1, 4, 1, 1)
+    query = torch.randn(1, 4, 1, 8, generator=random)
+    key, value = (torch.randn(1, 2, 5, 8, generator=random) for _ in range(2))
+    bias = torch.randn(1, 4, 1, 5, generator=random)
+    scores = query @ key.repeat_interleave(2, 1).transpose(2, 3) / 8**0.5 + bias
+    expected = (scores.softmax(-1) @ value.repeat_interleave(2, 1)).transpose(1, 2)
     module = loaded.model.model.layers[0].self_attn
-    expected = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-    made, _ = decoding.attend(module, query, key[:, ::2], value[:, ::2], None, position_bias=bias)
-    assert made.shape == expected.transpose(1, 2).shape
+    by_head = {"attention_mask": bias}, {"attention_mask": None, "position_bias": bias}
+    for more in by_head:
+        made, _ = decoding.attend(module, query, key, value, **more)
+        torch.testing.assert_close(made, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_the_attention_of_the_model_is_put_back(loaded: LoadedModel) -> None:

@@ -172,5 +172,13 @@ def test_a_free_run_and_a_fully_trained_dequantised_model_are_told(page: Page) -
     assert "a point gained" in text
 
 
+def test_an_answer_of_white_space_is_told_as_one(page: Page) -> None:
+    blank = [{**row, "text": "\n \n"} for row in page.answers["base"]]
+
+    html = render_report(replace(page, answers={**page.answers, "base": blank}))
+
+    assert html.count("nothing but white space") == 6
+
+
 def test_the_same_run_gives_the_same_page(page: Page) -> None:
     assert render_report(page) == render_report(page)

@@ -43,6 +43,7 @@ DOCUMENTS: Mapping[str, Callable[[], str]] = {
 }
 # Parts of documents that people write: what stands between `begin NAME` and `end NAME`.
 PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
+    "README.md": {"source tree": source_tree},
     "docs/ARCHITECTURE_v1.md": {"source tree": source_tree},
 }
 

@@ -73,8 +73,6 @@ def _logits(loaded: LoadedModel, ids: Ids) -> Tensor:
 
 
 def _documents(ids: Ids | Sequence[Ids]) -> list[list[int]]:
-    """One document given as it is, or several, as a list of them."""
-    return [
-        [i for i in ids if isinstance(i, int)],
-        *(list(d) for d in ids if not isinstance(d, int)),
-    ]
+    """One document given as it is, or several, as a list of documents."""
+    tokens = [item for item in ids if isinstance(item, int)]
+    return [tokens] if tokens else [list(item) for item in ids if not isinstance(item, int)]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from nexa.lm.chat import ChatTemplate
 from nexa.lm.load import LoadedModel, load
 from nexa.lm.local import stream
+from nexa.lm.resolve import Source
 from nexa.orchestrate.models import whole_model
 
 
@@ -30,7 +30,7 @@ class Conversation:
         project: Path,
         system: str | None = None,
         limit: int = 256,
-        source: Literal["auto", "hub", "wheel"] = "auto",
+        source: Source = "auto",
     ) -> Conversation:
         """Load a model (any form that `lm.resolve` takes) and begin."""
         loaded = load(whole_model(model, project=project, source=source))
@@ -42,7 +42,7 @@ class Conversation:
         self.messages.append({"role": "user", "content": text})
         prompt = self.template.prompt(self.messages)
         ids: list[int] = []
-        told = ""
+        told = whole = ""
         stop_ids = self.template.stop_ids
         for token in stream(self.loaded, prompt, max_new_tokens=self.limit, stop_ids=stop_ids):
             ids.append(token)
@@ -51,4 +51,6 @@ class Conversation:
             if not whole.endswith("\N{REPLACEMENT CHARACTER}"):
                 yield whole[len(told) :]
                 told = whole
-        self.messages.append({"role": "assistant", "content": told})
+        if whole != told:  # cut off inside a character
+            yield whole[len(told) :]
+        self.messages.append({"role": "assistant", "content": whole})

@@ -65,6 +65,33 @@ def data_files(path: Path) -> DataFiles:
     return DataFiles(train, format_, found.rows, held_out, held.rows, longest, left_out)
 
 
+def training_files(path: Path, held_out: Path | None) -> tuple[list[Path], list[Path]]:
+    """(the files that are trained on, those of the folder that are not): told apart by name.
+
+    A file that is given is taken whatever its name is.
+
+    Raises:
+        DataError: nothing is there, or nothing but held-out rows.
+    """
+    files = files_of(path)
+    if path.is_file():
+        return files, []
+    kept_back = [
+        p
+        for p in files
+        if _word(p) in (*HELD_OUT, *LEFT_OUT)
+        or (held_out is not None and held_out.exists() and p.samefile(held_out))
+    ]
+    train = [p for p in files if p not in kept_back]
+    if not train:
+        raise DataError(
+            f"{path} has no file to train on",
+            found=", ".join(p.name for p in kept_back),
+            fix="give the file: data.train_path: FOLDER/FILE",
+        )
+    return train, kept_back
+
+
 def _roles(path: Path) -> tuple[Path, Path | None, tuple[tuple[Path, str], ...]]:
     """The training file, the held-out one if there is one, and the rest with the reason."""
     files = files_of(path)

@@ -6,7 +6,6 @@ printed at the end of a run and named in its manifest.
 
 from __future__ import annotations
 
-import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from nexa.core.records import Artifact
 from nexa.core.tiers import Tiers
 from nexa.lm.resolve import ModelFiles
 from nexa.orchestrate.output import write_output
+from nexa.orchestrate.plan import place
 from nexa.orchestrate.run_state import Run
 from nexa.ui.leaderboard import append, board_name, entries_of
 from nexa.ui.report import read_page, write_report
@@ -33,16 +33,14 @@ def commit_dataset(tiers: Tiers, dataset: Artifact[Any]) -> str:
 def deliver(run: Run, base: ModelFiles) -> None:
     """Commit the checkpoint to durable storage, then give the user the model folder."""
     checkpoint, export = run.made["checkpoint"], run.made["export"]
-    place = f"checkpoints/{run.run_id}"
-    durable = run.tiers.commit(_blobs(run.tiers, checkpoint), place)
+    durable = run.tiers.commit(_blobs(run.tiers, checkpoint), f"checkpoints/{run.run_id}")
     weights = "adapter_model.safetensors"
     run.ledger.amend(
         checkpoint_dir_durable=durable,
         best_checkpoint=weights if weights in checkpoint.files else "model.safetensors",
     )
-    folder = run.tiers.root / run.config.training.output_dir
-    files = {name: path for name, path in _blobs(run.tiers, export).items()}
-    files |= {
+    folder = place(run.tiers.root, run.config.training.output_dir)
+    files = _blobs(run.tiers, export) | {
         f"adapter/{name}": path
         for name, path in _blobs(run.tiers, checkpoint).items()
         if name.startswith("adapter_")
@@ -67,14 +65,11 @@ def finish(run: Run) -> None:
     }
     run.ledger.amend(deliverables=deliverables, eval_report=deliverables["leaderboard"])
     facts = run.ledger.manifest.model_dump(mode="json", by_alias=True)
-    work = run.tiers.new_scratch("deliver")
-    try:
-        write_report(work / "report.html", read_page(run.made, facts, run.tiers.store))
-        run.tiers.write((work / "report.html").read_bytes(), report)
-        entries = entries_of(run.made, facts)
-        run.tiers.update(board, lambda path: append(path.parent, entries, day=today))
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    page = run.scratch / "report.html"
+    write_report(page, read_page(run.made, facts, run.tiers.store))
+    run.tiers.write(page.read_bytes(), report)
+    entries = entries_of(run.made, facts)
+    run.tiers.update(board, lambda path: append(path.parent, entries, day=today))
     run.tiers.write(canonical_json(facts["cost"]), f"costs/{run.run_id}.json")
     run.tiers.write(canonical_json(_lineage(run)), f"lineage/{run.run_id}.json")
     for name, address in deliverables.items():

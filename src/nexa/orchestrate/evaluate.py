@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from nexa.core.config import load_config
 from nexa.core.errors import UsageError
@@ -16,91 +16,142 @@ from nexa.eval.compare import compare
 from nexa.eval.generate import GenerateSpec
 from nexa.eval.metrics import ScoreSpec
 from nexa.eval.suite import FreezeSpec
-from nexa.lm.resolve import ModelFiles
+from nexa.lm.resolve import ALIASES, ModelFiles, Source
 from nexa.orchestrate import plan
-from nexa.orchestrate.models import whole_model
+from nexa.orchestrate.models import run_of, whole_model
 from nexa.orchestrate.runner import run_step
+
+ROWS = 64
+MAX_NEW_TOKENS = 160
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a model is asked: a file of held-out rows, or a suite that is frozen already."""
+    """What a model is asked: a file of held-out rows, or a suite that is frozen already.
+
+    With neither, a run is asked its own suite again, and any other model the rows that the
+    config.yaml here holds out. `rows` and `max_new_tokens` are for a file.
+    """
 
     data: Path | None = None
     suite: str | None = None
-    suite_digest: str | None = None
-    rows: int = 64
-    max_new_tokens: int = 160
-    base_source: Literal["auto", "hub", "wheel"] = "auto"
+    rows: int | None = None
+    max_new_tokens: int | None = None
+    base_source: Source = "auto"
+
+    def __post_init__(self) -> None:
+        if self.data is not None and self.suite is not None:
+            raise UsageError("--data and --suite both say what is asked", fix="leave one out")
+        if self.data is None and (self.rows or self.max_new_tokens):
+            raise UsageError(
+                "--rows and --max-new-tokens are for rows that are frozen now",
+                found="a suite that is frozen already has its own",
+                fix="--data FILE",
+            )
+
+
+@dataclass(frozen=True)
+class _Exam:
+    """A frozen suite, and in which batches it is answered: both are part of a score's seal."""
+
+    suite: Artifact[SuiteBody]
+    batch_size: int = GenerateSpec.batch_size
 
 
 def evaluate_model(reference: str, asked: Asked, project: Path) -> Artifact[ScoresBody]:
     """Answer and score; what was answered before by the same model is not asked again.
 
     Raises:
-        UsageError: neither a file nor a suite is named, and there is no config.yaml to take one
-            from.
+        UsageError: nothing says what to ask: no file, no suite, no run, no config.yaml.
+        ModelError: no such model.
     """
     tiers = Tiers.of(project)
-    reference = run_of(reference, tiers)
     model = whole_model(reference, project=project, source=asked.base_source)
-    return _scored(model, _suite(model, _asked_of(reference, asked, tiers), tiers), tiers)
+    return _scored(model, _exam([reference], model, asked, tiers), tiers)
 
 
 def compare_models(a: str, b: str, asked: Asked, project: Path) -> list[Comparison]:
-    """B minus A on the same frozen rows."""
+    """B minus A on the same frozen rows.
+
+    Raises:
+        UsageError: as `evaluate_model`.
+        ModelError: no such model.
+    """
     tiers = Tiers.of(project)
-    names = [run_of(name, tiers) for name in (a, b)]
-    models = [whole_model(name, project=project, source=asked.base_source) for name in names]
-    suite = _suite(models[0], _asked_of(names[1], asked, tiers), tiers)
-    first, second = (_scored(model, suite, tiers) for model in models)
-    return compare(suite, first, second, store=tiers.store)
+    aliases = [name for name in (a, b) if name in ALIASES]
+    models = [
+        # A run or a folder has one source; the option is for the alias beside it.
+        whole_model(
+            name,
+            project=project,
+            source=asked.base_source if name in aliases or not aliases else "auto",
+        )
+        for name in (a, b)
+    ]
+    exam = _exam([b, a], models[0], asked, tiers)
+    first, second = (_scored(model, exam, tiers) for model in models)
+    return compare(exam.suite, first, second, store=tiers.store)
 
 
-def run_of(reference: str, tiers: Tiers) -> str:
-    """`latest` as the id of the newest run; anything else as it is."""
-    return find_manifest(tiers.manifests, reference).run_id if reference == "latest" else reference
-
-
-def _asked_of(reference: str, asked: Asked, tiers: Tiers) -> Asked:
-    """A run is asked its own suite again, unless other rows are named."""
-    if asked.suite or asked.data or not (tiers.manifests / f"{reference}.json").exists():
-        return asked
-    outputs = find_manifest(tiers.manifests, reference).outputs
-    return replace(asked, suite_digest=outputs.get("suite"))
-
-
-def _scored(model: ModelFiles, suite: Artifact[SuiteBody], tiers: Tiers) -> Artifact[ScoresBody]:
-    name = slug(f"{model.name.rsplit('/', 1)[-1]}-{suite.name}")
+def _scored(model: ModelFiles, exam: _Exam, tiers: Tiers) -> Artifact[ScoresBody]:
+    name = slug(f"{model.name.rsplit('/', 1)[-1]}-{exam.suite.name}")
+    kind, _, digest = model.origin.partition(":")
+    # With its record an export's answers stand in the lineage of its training, and are the run's.
+    export = tiers.store.by_digest(digest) if kind == "export" else None
     answers, _ = run_step(
-        "generate", GenerateSpec(model=model, name=name), {"suite": suite}, store=tiers.store
+        "generate",
+        GenerateSpec(model=model, name=name, batch_size=exam.batch_size),
+        {"suite": exam.suite, "export": export},
+        store=tiers.store,
     )
     scores, _ = run_step(
-        "score", ScoreSpec(name=name), {"suite": suite, "answers": answers}, store=tiers.store
+        "score", ScoreSpec(name=name), {"suite": exam.suite, "answers": answers}, store=tiers.store
     )
     return scores
 
 
-def _suite(model: ModelFiles, asked: Asked, tiers: Tiers) -> Artifact[Any]:
-    """The suite that was named, frozen from the file that was, or that of config.yaml's data."""
-    if asked.suite_digest is not None:
-        return tiers.store.by_digest(asked.suite_digest)
+def _exam(references: list[str], model: ModelFiles, asked: Asked, tiers: Tiers) -> _Exam:
+    """What was named; else the suite of the first run among the references; else config.yaml's."""
     if asked.suite is not None:
-        return tiers.store.get("suite", asked.suite)
+        return _Exam(tiers.store.get("suite", asked.suite))
     if asked.data is not None:
-        name = slug(asked.data.resolve().stem)
-        rows = plan.eval_rows(asked.data, model, f"{name}-eval")
-        freeze = FreezeSpec(name=name, rows=asked.rows, max_new_tokens=asked.max_new_tokens)
-    else:
-        path = tiers.root / "config.yaml"
-        config = load_config(path) if path.exists() else None
-        if config is None or config.data.eval_path is None:
-            raise UsageError(
-                "nothing to ask: no held-out rows are named",
-                fix="--data FILE, --suite NAME, or a config.yaml with data.eval_path here",
-            )
-        rows = plan.held_out(config, tiers.root, model)
-        freeze = plan.freeze(config, tiers.root)
+        return _Exam(_frozen_file(asked.data, asked, model, tiers))
+    for reference in references:
+        run_id = run_of(reference, tiers)
+        outputs = find_manifest(tiers.manifests, run_id).outputs if run_id else {}
+        if "suite" in outputs and "base_answers" in outputs:
+            decoding = tiers.store.by_digest(outputs["base_answers"]).body.decoding
+            return _Exam(tiers.store.by_digest(outputs["suite"]), decoding["batch_size"])
+    return _configured(tiers)
+
+
+def _frozen_file(data: Path, asked: Asked, model: ModelFiles, tiers: Tiers) -> Artifact[Any]:
+    name = slug(data.resolve().stem)
+    freeze = FreezeSpec(
+        name=name,
+        rows=asked.rows or ROWS,
+        max_new_tokens=asked.max_new_tokens or MAX_NEW_TOKENS,
+    )
+    return _frozen(plan.eval_rows(data, model, f"{name}-eval"), freeze, tiers)
+
+
+def _configured(tiers: Tiers) -> _Exam:
+    """The suite that a training run of config.yaml freezes, equal to its own."""
+    path = tiers.root / "config.yaml"
+    if not path.exists():
+        raise UsageError(
+            "nothing to ask: no held-out rows are named",
+            fix="--data FILE, --suite NAME, or a config.yaml here",
+        )
+    config = load_config(path)
+    base = plan.base_model(config, tiers)
+    held_out = plan.training_rows if config.data.eval_path is None else plan.held_out
+    rows = held_out(config, tiers.root, base)
+    suite = _frozen(rows, plan.freeze(config, tiers.root), tiers)
+    return _Exam(suite, config.eval.batch_size)
+
+
+def _frozen(rows: Any, freeze: FreezeSpec, tiers: Tiers) -> Artifact[Any]:
     dataset, _ = run_step("prepare", rows, {}, store=tiers.store)
     suite, _ = run_step("freeze", freeze, {"dataset": dataset}, store=tiers.store)
     return suite

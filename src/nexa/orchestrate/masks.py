@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from nexa.data.mask import MaskedRow, mask_file
 from nexa.lm.chat import ChatTemplate
 from nexa.lm.load import load_tokenizer
-from nexa.lm.resolve import resolve
+from nexa.lm.resolve import Source, resolve
 
 
 def masked_rows(
-    path: Path, model: str, *, source: Literal["auto", "hub", "wheel"], rows: int, project: Path
+    path: Path, model: str, *, source: Source, rows: int, project: Path
 ) -> list[MaskedRow]:
     """The first rows of a file, cut into what is trained and what is not."""
     files = resolve(model, source=source, project=project)

@@ -7,18 +7,21 @@ from typing import Any
 
 from nexa.core.config import Config, load_config
 from nexa.core.errors import ConfigError
+from nexa.core.events import emit
 from nexa.core.identity import slug
 from nexa.core.tiers import Tiers
 from nexa.data.prepare import PrepareSpec
-from nexa.data.sources import sources_of
+from nexa.data.sources import Source, sources_of
 from nexa.eval.analyze import AnalyzeSpec
 from nexa.eval.generate import GenerateSpec
 from nexa.eval.metrics import ScoreSpec
 from nexa.eval.suite import FreezeSpec
 from nexa.lm.adapters import LoraSpec
 from nexa.lm.resolve import ModelFiles, resolve
+from nexa.orchestrate.data_files import training_files
 from nexa.orchestrate.output import check_output
 from nexa.orchestrate.publish import hub_root
+from nexa.publish.hub_folder import HubFolder
 from nexa.train.spec import OptimizerSpec, SchedulerSpec, TrainSpec
 from nexa.weights.merge_adapter import MergeSpec
 
@@ -28,16 +31,28 @@ def check(config: Config, tiers: Tiers) -> None:
 
     Raises:
         StorageError: the output folder holds somebody else's files.
+        ConfigError: `publish` asks for what the method does not make.
         UsageError: `publish.hub` is out of reach of this version.
     """
-    check_output(tiers.root / config.training.output_dir)
-    if config.publish is not None:
-        hub_root(config.publish.hub, tiers)
+    check_output(place(tiers.root, config.training.output_dir))
+    if config.publish is None:
+        return
+    HubFolder(hub_root(config.publish.hub, tiers)).location(config.publish.repo)
+    if config.method == "full" and not config.publish.merge_adapters:
+        raise ConfigError(
+            "publish.merge_adapters is false, but training all weights makes no adapter",
+            fix="set publish.merge_adapters: true, or training.method: lora",
+        )
+
+
+def place(root: Path, path: str) -> Path:
+    """A path of config.yaml, which stands in `root`."""
+    return root / Path(path).expanduser()
 
 
 def base_model(config: Config, tiers: Tiers) -> ModelFiles:
     """The model that config.yaml starts from."""
-    given = tiers.root / config.model.path
+    given = place(tiers.root, config.model.path)
     return resolve(
         str(given) if given.exists() else config.model.path,
         source=config.model.source,
@@ -49,9 +64,10 @@ def base_model(config: Config, tiers: Tiers) -> ModelFiles:
 
 def dataset_id(config: Config, root: Path) -> str:
     """The dataset's name: that of its file, or of its folder when the file's says only `train`."""
-    path = (root / config.data.train_path).resolve()
-    named = path if path.is_dir() or path.stem not in ("train", "training", "data") else path.parent
-    return slug(named.stem)
+    path = place(root, config.data.train_path).resolve()
+    if path.is_dir():
+        return slug(path.name)
+    return slug(path.parent.name if path.stem in ("train", "training", "data") else path.stem)
 
 
 def run_name(config: Config, root: Path, base: ModelFiles) -> str:
@@ -62,15 +78,19 @@ def run_name(config: Config, root: Path, base: ModelFiles) -> str:
 def training_rows(config: Config, root: Path, base: ModelFiles) -> PrepareSpec:
     """The rows to learn from; without an eval_path a share of them is held out."""
     data = config.data
-    held_out_elsewhere = data.eval_path is not None
+    held_out = place(root, data.eval_path) if data.eval_path is not None else None
+    files, left_out = training_files(place(root, data.train_path), held_out)
+    if left_out:
+        names = ", ".join(path.name for path in left_out)
+        emit("note", text=f"{data.train_path}: not trained on, held out or kept back: {names}")
     return PrepareSpec(
         dataset_id=dataset_id(config, root),
-        sources=sources_of(root / data.train_path),
+        sources=tuple(Source.of(path) for path in files),
         model=base,
         format=data.format,
         max_length=None if data.max_length == "auto" else data.max_length,
-        eval_fraction=0.0 if held_out_elsewhere else data.eval_fraction,
-        only_split="train" if held_out_elsewhere else None,
+        eval_fraction=data.eval_fraction if held_out is None else 0.0,
+        only_split=None if held_out is None else "train",
     )
 
 
@@ -78,15 +98,17 @@ def held_out(config: Config, root: Path, base: ModelFiles) -> PrepareSpec:
     """The rows of `data.eval_path`."""
     if config.data.eval_path is None:
         raise ConfigError("data.eval_path is not given")
-    return eval_rows(root / config.data.eval_path, base, f"{dataset_id(config, root)}-eval")
+    path = place(root, config.data.eval_path)
+    return eval_rows(path, base, f"{dataset_id(config, root)}-eval", config.data.format)
 
 
-def eval_rows(path: Path, base: ModelFiles, name: str) -> PrepareSpec:
+def eval_rows(path: Path, base: ModelFiles, name: str, format_: str = "auto") -> PrepareSpec:
     """A file of held-out rows, asked as they are given: none is dropped for being near another."""
     return PrepareSpec(
         dataset_id=name,
         sources=sources_of(path),
         model=base,
+        format=format_,
         only_split="eval",
         near_duplicates="keep",
     )
@@ -101,7 +123,9 @@ def freeze(config: Config, root: Path) -> FreezeSpec:
     )
 
 
-def finetune(config: Config, root: Path, base: ModelFiles) -> TrainSpec:
+def finetune(
+    config: Config, root: Path, base: ModelFiles, scratch: Path | None = None
+) -> TrainSpec:
     """The training itself."""
     training, optimizer, scheduler = config.training, config.optimizer, config.scheduler
     lora = config.lora.model_dump() if config.lora else {}
@@ -119,12 +143,13 @@ def finetune(config: Config, root: Path, base: ModelFiles) -> TrainSpec:
         seed=training.seed,
         precision=training.precision,
         micro_tokens=None if training.micro_tokens == "auto" else training.micro_tokens,
+        scratch=scratch,
     )
 
 
-def merge(base: ModelFiles) -> MergeSpec:
+def merge(base: ModelFiles, scratch: Path | None = None) -> MergeSpec:
     """The merged export."""
-    return MergeSpec(model=base)
+    return MergeSpec(model=base, scratch=scratch)
 
 
 def generate(config: Config, model: ModelFiles, name: str) -> GenerateSpec:
@@ -151,18 +176,21 @@ def outline(config_path: Path) -> dict[str, Any]:
     base = base_model(config, tiers)
     rows = training_rows(config, tiers.root, base)
     training = config.training
-    lora = f"rank {config.lora.rank}, alpha {config.lora.alpha:g}" if config.lora else "all weights"
+    lora = finetune(config, tiers.root, base).adapter
+    how = f"rank {lora.rank}, alpha {lora.alpha:g}" if lora else "all weights"
     return {
         "model": f"{base.name} ({base.origin})",
         "dataset": f"{rows.dataset_id}: {', '.join(source.name for source in rows.sources)}",
         "held out": config.data.eval_path or f"{config.data.eval_fraction:.0%} of the rows",
-        "method": f"{config.method} ({lora})",
+        "method": f"{config.method} ({how})",
         "length": f"{training.max_steps} steps"
         if training.max_steps
         else f"{training.epochs or 1:g} epochs",
         "rows a step": config.data.batch_size * training.gradient_accumulation,
         "evaluation": f"{config.eval.rows} rows, at most {config.eval.max_new_tokens} new tokens",
-        "output": str(tiers.root / training.output_dir),
-        "publish": config.publish.repo if config.publish else "not asked for",
+        "output": str(place(tiers.root, training.output_dir)),
+        "publish": f"{config.publish.repo} on {config.publish.hub}"
+        if config.publish
+        else "not asked for",
         "price": f"{config.infra.cost_per_hour_usd:g} USD an hour",
     }

@@ -7,28 +7,27 @@ are copied into it for the second half of the comparison.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 from nexa.core.config import load_config
-from nexa.core.hardware import this_machine
 from nexa.core.manifest import RunManifest
 from nexa.core.records import Artifact, DatasetBody
 from nexa.core.tiers import Tiers
 from nexa.data.registry import register
-from nexa.infra.cost_tracker import cost_of
 from nexa.lm.resolve import ModelFiles, resolve
 from nexa.orchestrate import deliver, plan
+from nexa.orchestrate.publish import publish_run
 from nexa.orchestrate.run_state import Run, opened
 
 
 def train(config_path: Path) -> RunManifest:
-    """Run `nexa train`: everything that config.yaml asks for, up to the report.
+    """Run `nexa train`: everything that config.yaml asks for, up to the report or publication.
 
     Returns the closed manifest. What was made before by an equal recipe is reused.
 
     Raises:
         NexaError: with the exit code of its class; the manifest is closed as failed and says why.
+            A publication that is refused (GateError) leaves the run as done as it is.
         KeyboardInterrupt: passed on, after the manifest was closed as interrupted.
     """
     config = load_config(config_path)
@@ -41,6 +40,8 @@ def train(config_path: Path) -> RunManifest:
         _train_and_score(run, base)
         deliver.deliver(run, base)
         _close(run)
+        if config.publish is not None:
+            publish_run(run.ledger, config.publish, tiers)
     return run.ledger.manifest
 
 
@@ -50,6 +51,7 @@ def prepare_only(config_path: Path) -> Artifact[DatasetBody]:
     tiers = Tiers.of(config_path.parent)
     with opened(tiers, config, config_path, run_type="data_gen") as run:
         prepare(run, plan.base_model(config, tiers))
+        run.meter()
         run.ledger.close("done", eval_status="skipped")
     return run.made["dataset"]
 
@@ -76,17 +78,17 @@ def _train_and_score(run: Run, base: ModelFiles) -> None:
     name = plan.run_name(config, root, base)
     suite = made["suite"]
     run.step("base_answers", "generate", plan.generate(config, base, f"{name}-base"), suite=suite)
-    checkpoint = run.step(
-        "checkpoint", "finetune", plan.finetune(config, root, base), dataset=made["dataset"]
-    )
+    training = plan.finetune(config, root, base, run.scratch)
+    checkpoint = run.step("checkpoint", "finetune", training, dataset=made["dataset"])
     run.ledger.amend(
+        student_model=checkpoint.body.base.name,
         tokens_trained=checkpoint.body.tokens_trained,
         label_tokens=checkpoint.body.label_tokens,
         seed=checkpoint.body.seed,
         template_sha256=checkpoint.body.template_sha256,
         mask_sha256=checkpoint.body.mask_sha256,
     )
-    export = run.step("export", "merge", plan.merge(base), checkpoint=checkpoint)
+    export = run.step("export", "merge", plan.merge(base, run.scratch), checkpoint=checkpoint)
     tuned = plan.generate(config, resolve(export.label, project=root), f"{name}-tuned")
     run.step("tuned_answers", "generate", tuned, suite=suite, export=export)
     for side in ("base", "tuned"):
@@ -108,18 +110,8 @@ def _close(run: Run) -> None:
     """The last facts: verdict, scores, cost. After this nothing changes the manifest."""
     report = run.made["report"].body
     gain = next(c.difference.mean for c in report.comparisons if c.metric == report.primary)
-    cost = cost_of(
-        run.start,
-        datetime.now(UTC),
-        gpu_type=this_machine().gpu_type,
-        provider="local",
-        cost_per_hour_usd=run.config.infra.cost_per_hour_usd,
-        tokens=run.ledger.manifest.tokens_trained,
-        gain=gain,
-    )
+    run.meter(gain)
     run.ledger.amend(
-        cost=cost,
-        cost_estimate_usd_total=cost.cost_total_usd,
         eval_status="done",
         verdict=report.verdict,
         eval_summary={name: interval.mean for name, interval in report.tuned.items()},

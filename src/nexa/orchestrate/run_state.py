@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from nexa.core.config import Config
-from nexa.core.errors import NexaError
+from nexa.core.errors import EvalError, NexaError
 from nexa.core.events import EventLog, emit, listening
 from nexa.core.manifest import ManifestFile
 from nexa.core.records import Artifact
 from nexa.core.tiers import Tiers
+from nexa.infra.cost_tracker import cost_of
 from nexa.orchestrate.provenance import opening_facts
 from nexa.orchestrate.runner import run_step
 
@@ -27,6 +29,7 @@ class Run:
     config: Config
     ledger: ManifestFile
     start: datetime
+    scratch: Path
     made: dict[str, Artifact[Any]] = field(default_factory=dict)
 
     @property
@@ -47,30 +50,66 @@ class Run:
         )
         return artifact
 
+    def meter(self, gain: float | None = None) -> None:
+        """Write into the manifest what the run has cost until now.
 
-@contextmanager
+        `gain` is what the money bought, on the primary metric; an adapter that an earlier run
+        paid for was not bought by this one.
+        """
+        manifest = self.ledger.manifest
+        cost = cost_of(
+            self.start,
+            datetime.now(UTC),
+            gpu_type=manifest.gpu_type,
+            provider=manifest.provider,
+            cost_per_hour_usd=self.config.infra.cost_per_hour_usd,
+            tokens=manifest.tokens_trained,
+            gain=None if "checkpoint" in manifest.reused else gain,
+        )
+        self.ledger.amend(cost=cost, cost_estimate_usd_total=cost.cost_total_usd)
+
+
+@contextlib.contextmanager
 def opened(
     tiers: Tiers, config: Config, config_path: Path, *, run_type: str = "train"
 ) -> Iterator[Run]:
     """A run with its manifest open and its log listening; closed as it deserves."""
     start = datetime.now(UTC)
     facts = opening_facts(start, run_type=run_type, config_path=config_path)
-    ledger = ManifestFile.open(tiers.manifests, facts)
     log = EventLog(tiers.logs / f"{facts.run_id}.jsonl")
-    run = Run(tiers, config, ledger, start)
+    scratch = tiers.new_scratch(facts.run_id)
     try:
         with listening(log):
-            emit("run.start", run_id=run.run_id)
-            yield run
-            emit("run.end", run_id=run.run_id, status=ledger.manifest.status)
+            run = Run(tiers, config, ManifestFile.open(tiers.manifests, facts), start, scratch)
+            with _closing_it(run):
+                yield run
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        log.close()
+
+
+@contextlib.contextmanager
+def _closing_it(run: Run) -> Iterator[None]:
+    """Whatever ends the run is in its manifest, and the log says how it ended."""
+    try:
+        emit("run.start", run_id=run.run_id)
+        yield
     except KeyboardInterrupt:
-        ledger.close("interrupted", error="interrupted by the user")
+        _end(run, "interrupted", "interrupted by the user")
         raise
     except NexaError as error:
-        ledger.close("failed", error=error.what)
+        facts = {"eval_status": "failed"} if isinstance(error, EvalError) else {}
+        _end(run, "failed", f"{error.what} ({error.found})" if error.found else error.what, **facts)
         raise
     except BaseException as error:
-        ledger.close("failed", error=f"{type(error).__name__}: {error}")
+        _end(run, "failed", f"{type(error).__name__}: {error}")
         raise
     finally:
-        log.close()
+        emit("run.end", run_id=run.run_id, status=run.ledger.manifest.status)
+
+
+def _end(run: Run, status: Literal["failed", "interrupted"], error: str, **facts: Any) -> None:
+    """Close the manifest; one that is closed stands, for what failed came after the run."""
+    if run.ledger.manifest.status == "running":
+        run.meter()
+        run.ledger.close(status, error=error, **facts)

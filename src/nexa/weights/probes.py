@@ -1,6 +1,6 @@
 """The fixed texts that parity is measured on: short, unlike each other, and hard on tokenizers.
 
-Eight of at most 48 tokens: enough to see a dropped, doubled or wrongly tied weight at any layer.
+Eight of at most 32 tokens: enough to see a dropped, doubled or wrongly tied weight at any layer.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PROBES = (
     "The sample was annealed at 450 °C for 2 h, quenched, and indexed in space group Fm-3m.",
     "Why is the sky blue?",
 )
-PROBE_TOKENS = 48
+PROBE_TOKENS = 32
 
 
 def probe_texts(tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
