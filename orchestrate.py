@@ -16,21 +16,19 @@ def command_line(argv: Sequence[str]) -> list[str]:
     """The `nexa` command that a stage stands for."""
     parser = argparse.ArgumentParser(prog="orchestrate.py", description=__doc__)
     parser.add_argument("--stage", required=True, choices=["data_gen", "train", "eval", "publish"])
-    parser.add_argument("--config", default="config.yaml", help="the project's configuration")
+    parser.add_argument("--config", default="config.yaml", help="of data_gen and train")
     parser.add_argument("--mode", default="sft", choices=["sft"], help="how to train")
     parser.add_argument("--run_id", default="latest", help="the run to evaluate")
-    parser.add_argument("--repo", help="OWNER/NAME, to publish")
-    parser.add_argument("--hub", default="local", help="where to publish")
     parser.add_argument("--model_dir", default="./output", help="the model to publish")
+    parser.add_argument("--repo", help="OWNER/NAME to publish it as; else config.yaml's")
+    parser.add_argument("--hub", help="where to publish: local, or a folder; else config.yaml's")
     asked = parser.parse_args(argv)
-    if asked.stage == "publish":
-        if asked.repo is None:
-            parser.error("--stage publish needs --repo OWNER/NAME")
-        return ["publish", asked.model_dir, "--repo", asked.repo, "--hub", asked.hub]
+    given = [("--repo", asked.repo), ("--hub", asked.hub)]
     return {
         "data_gen": ["data", "prepare", asked.config],
         "train": ["train", asked.config],
         "eval": ["eval", asked.run_id],
+        "publish": ["publish", asked.model_dir, *(w for pair in given if pair[1] for w in pair)],
     }[asked.stage]
 
 

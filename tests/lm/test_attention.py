@@ -15,6 +15,8 @@ from transformers import (
     PreTrainedModel,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen2MoeConfig,
+    Qwen2MoeForCausalLM,
 )
 from transformers.masking_utils import (
     create_causal_mask,
@@ -133,8 +135,11 @@ def test_a_mask_that_hides_every_second_token_is_refused() -> None:
     def mask(_b: Tensor, _h: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return (key <= query) & ((query - key) % 2 == 0) | (key == query - 1)
 
+    described = attention.describe_mask(1, 9, 9, mask_function=mask)
+    assert described.flatten()[0] == attention.OTHER
+    q, k, v = (x[None, :, :9] for x in heads())
     with pytest.raises(UnsupportedAttention, match="not causal inside each document"):
-        attention.describe_mask(1, 9, 9, mask_function=mask)
+        attend(Causal(), q, k, v, described)
 
 
 def test_a_mask_that_loses_a_document_is_refused() -> None:
@@ -151,8 +156,8 @@ def test_a_mask_that_loses_a_document_is_refused() -> None:
 def test_a_bidirectional_mask_is_refused() -> None:
     config = LlamaConfig()
     config.is_causal = False
-    with pytest.raises(UnsupportedAttention):
-        asked_mask(create_causal_mask, config, LENGTHS)
+    mask = asked_mask(create_causal_mask, config, LENGTHS)
+    assert mask.flatten()[0] == attention.OTHER
 
 
 def test_a_padded_batch_is_refused() -> None:
@@ -275,6 +280,15 @@ def test_layers_with_and_without_a_window_may_alternate() -> None:
     config = Qwen2Config(**SMALL, use_sliding_window=True, max_window_layers=1)
     assert set(config.layer_types) == {"full_attention", "sliding_attention"}
     model = Qwen2ForCausalLM(config).eval()
+    theirs = alone_logits(model, documents())
+    assert torch.allclose(flat_logits(model, documents()), theirs, atol=1e-5)
+
+
+def test_a_mask_that_no_layer_uses_is_not_held_against_a_model() -> None:
+    """Qwen2-MoE makes one with a window of 0 for sliding layers that it does not have."""
+    torch.manual_seed(0)
+    config = Qwen2MoeConfig(**{**SMALL, "num_experts": 4, "moe_intermediate_size": 16})
+    model = Qwen2MoeForCausalLM(config).eval()
     theirs = alone_logits(model, documents())
     assert torch.allclose(flat_logits(model, documents()), theirs, atol=1e-5)
 

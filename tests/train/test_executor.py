@@ -12,16 +12,23 @@ from torch import Tensor, nn
 from transformers import (
     BloomConfig,
     BloomForCausalLM,
+    FalconConfig,
+    FalconForCausalLM,
     Gemma2Config,
     Gemma2ForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     GraniteConfig,
     GraniteForCausalLM,
+    Lfm2Config,
+    Lfm2ForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
     OPTConfig,
     OPTForCausalLM,
     PreTrainedModel,
 )
+from transformers.modeling_outputs import CausalLMOutput
 
 from nexa.core.events import Event, listening
 from nexa.lm.adapters import AttachedLora, LoraSpec, attach
@@ -150,6 +157,17 @@ def bloom() -> PreTrainedModel:
     return BloomForCausalLM(BloomConfig(**SMALL, hidden_size=32, n_layer=2, n_head=4))
 
 
+def falcon() -> PreTrainedModel:
+    """An attention that is in no table, with position ids."""
+    config = FalconConfig(**SMALL, hidden_size=32, num_hidden_layers=2, num_attention_heads=4)
+    return FalconForCausalLM(config)
+
+
+def lfm2() -> PreTrainedModel:
+    """Convolutions over neighbours, whichever document they are in."""
+    return Lfm2ForCausalLM(Lfm2Config(**LLAMA_LIKE, layer_types=["conv", "full_attention"]))
+
+
 def opt() -> PreTrainedModel:
     """Positions that are learned and counted from the attention mask."""
     config = OPTConfig(
@@ -164,19 +182,43 @@ def opt() -> PreTrainedModel:
     return OPTForCausalLM(config)
 
 
-def projected_opt() -> PreTrainedModel:
-    """A body whose hidden states go through a projection of its own."""
-    model = opt()
-    model.logit_bias = nn.Parameter(torch.randn(320))
-    plain = model.forward
+class Drifting(LlamaForCausalLM):
+    """Counts tokens from the beginning of the batch, whatever the position ids say."""
 
-    def forward(*args: Any, **kwargs: Any) -> Any:
-        out = plain(*args, **kwargs)
-        out.logits = out.logits + model.logit_bias
+    def forward(self, input_ids: Tensor, position_ids: Tensor | None = None, **kwargs: Any) -> Any:
+        out = super().forward(input_ids, position_ids=position_ids, **kwargs)
+        count = torch.arange(input_ids.shape[1])[:, None] / 10
+        out.logits = out.logits + count * torch.linspace(-1, 1, out.logits.shape[-1])
         return out
 
-    model.forward = forward
-    return model
+
+class Biased(LlamaForCausalLM):
+    """Adds a number to each logit outside its head."""
+
+    def forward(self, input_ids: Tensor, position_ids: Tensor | None = None, **kwargs: Any) -> Any:
+        out = super().forward(input_ids, position_ids=position_ids, **kwargs)
+        out.logits = out.logits + torch.linspace(-1, 1, out.logits.shape[-1])
+        return out
+
+
+class Squeezed(LlamaForCausalLM):
+    """Halves its hidden states before its head."""
+
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__(config)
+        self.squeeze = nn.Linear(config.hidden_size, config.hidden_size // 2)
+        self.lm_head = nn.Linear(config.hidden_size // 2, config.vocab_size)
+
+    def forward(self, input_ids: Tensor, position_ids: Tensor | None = None, **kwargs: Any) -> Any:
+        hidden = self.model(input_ids, position_ids=position_ids, **kwargs)[0]
+        return CausalLMOutput(logits=self.lm_head(self.squeeze(hidden)))
+
+
+class Headless(LlamaForCausalLM):
+    """Does not tell its head."""
+
+    def get_output_embeddings(self) -> None:
+        return None
 
 
 def gpt2() -> PreTrainedModel:
@@ -188,7 +230,9 @@ def gpt2() -> PreTrainedModel:
     ("make", "layout", "reason"),
     [
         (gemma2, "padded", "softcap"),
-        (bloom, "padded", "does not look its attention up"),
+        (bloom, "padded", "takes no position ids"),
+        (falcon, "padded", "does not look its attention up"),
+        (lfm2, "padded", "a document changes the one after it"),
         (granite, "flat", ""),
         (opt, "padded", "lets a document see the one before it"),
     ],
@@ -211,16 +255,34 @@ def test_what_cannot_be_run_flat_is_run_padded_and_equals_rows_alone(
     assert not model.training
 
 
-def test_logits_that_are_more_than_a_head_are_taken_whole() -> None:
+@pytest.mark.parametrize(
+    ("architecture", "reason"),
+    [
+        (Biased, "alone differ"),
+        (Squeezed, "do not go into its head as they are"),
+        (Headless, "no linear output head"),
+    ],
+)
+def test_logits_that_are_more_than_a_head_are_taken_whole(
+    architecture: type[LlamaForCausalLM], reason: str
+) -> None:
     torch.manual_seed(0)
-    model = projected_opt().eval()
+    model = architecture(LlamaConfig(**LLAMA_LIKE)).eval()
     with running(model) as (executor, events):
+        assert executor.way.layout == "flat"
         assert executor.way.head == "plain logits"
-        assert "in more memory" in events[-1]["text"]
-        assert "alone differ" in executor.way.head_reason
+        assert reason in executor.way.head_reason
+        assert ["in more memory" in event["text"] for event in events] == [True]
         together = loss_and_gradients(executor, [ROWS])
         alone = loss_and_gradients(executor, [[row] for row in ROWS])
     assert_equal(together, alone)
+
+
+def test_documents_that_differ_from_each_alone_are_run_padded() -> None:
+    torch.manual_seed(0)
+    with running(Drifting(LlamaConfig(**LLAMA_LIKE)).eval()) as (executor, _):
+        assert executor.way.layout == "padded"
+        assert "differ from each alone" in executor.way.layout_reason
 
 
 def test_dropout_of_the_attention_makes_it_padded() -> None:

@@ -49,7 +49,9 @@ def prepare(out: Output, config: Path) -> None:
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--model", required=True, metavar="MODEL", help="Whose chat template to use.")
 @base_source_option
-@click.option("--rows", default=3, show_default=True, help="How many rows to show.")
+@click.option(
+    "--rows", type=click.IntRange(min=1), default=3, show_default=True, help="How many to show."
+)
 @output_options
 def mask(out: Output, path: Path, model: str, base_source: Source, rows: int) -> None:
     """Show which text of a row is trained, in colour."""

@@ -11,11 +11,16 @@ import click
 from nexa.cli.show import Output, output_options
 from nexa.cli.sources import Source, base_source_option
 
+Count = click.IntRange(min=1)
 EVAL_OPTIONS = (
     click.option("--data", type=click.Path(path_type=Path), help="Held-out rows, a file."),
     click.option("--suite", metavar="NAME[@VERSION]", help="A suite that is frozen already."),
-    click.option("--rows", default=64, show_default=True, help="Rows that --data is frozen to."),
-    click.option("--max-new-tokens", default=160, show_default=True, help="Length of an answer."),
+    click.option("--rows", type=Count, help="Rows that --data is frozen to.  [default: 64]"),
+    click.option(
+        "--max-new-tokens",
+        type=Count,
+        help="Length at which an answer to --data is cut off.  [default: 160]",
+    ),
     base_source_option,
 )
 
@@ -81,7 +86,9 @@ def compare(out: Output, model_a: str, model_b: str, **asked: Any) -> None:
 @click.command()
 @click.argument("model")
 @click.option("--system", metavar="TEXT", help="A system message to begin with.")
-@click.option("--max-new-tokens", default=256, show_default=True, help="Length of an answer.")
+@click.option(
+    "--max-new-tokens", type=Count, default=256, show_default=True, help="Length of an answer."
+)
 @base_source_option
 @output_options
 def chat(
@@ -93,9 +100,14 @@ def chat(
     talk = Conversation.open(
         model, project=Path.cwd(), system=system, limit=max_new_tokens, source=base_source
     )
-    while True:
+    while line := _next_line(out):
+        for _ in out.stream(talk.answer(line)):
+            pass  # shown as it comes
+    out.show(talk.messages, lambda: None)
+
+
+def _next_line(out: Output) -> str:
+    """What the user says next; a pipe is read without asking."""
+    if sys.stdin.isatty():
         out.prompt("you: ")
-        line = sys.stdin.readline().strip()
-        if not line:
-            break
-        out.stream(talk.answer(line))
+    return sys.stdin.readline().strip()

@@ -32,6 +32,17 @@ COMMANDS: Table = {
     "Data": {
         "data": ("nexa.cli.data:data", "Prepare data and look at it."),
     },
+    "Evaluate": {
+        "eval": ("nexa.cli.evaluate:evaluate", "Score a model on held-out rows."),
+        "compare": (
+            "nexa.cli.evaluate:compare",
+            "Compare two models on the same rows, B minus A.",
+        ),
+        "chat": (
+            "nexa.cli.evaluate:chat",
+            "Talk to a model; an empty line or Ctrl-D ends it.",
+        ),
+    },
     "Look and check": {
         "runs": ("nexa.cli.runs:runs", "Show the runs of this project."),
         "lineage": (

@@ -36,7 +36,7 @@ STEPS = {
 }
 # Events that are told without -v, each as one line.
 LINES: dict[str, Callable[[Event], str]] = {
-    "step.start": lambda event: STEPS.get(event["step"], event["step"]),
+    "step.start": lambda event: STEPS.get(str(event["step"]), str(event["step"])),
     "train.epoch": lambda event: (
         f"Epoch {event['epoch']}/{event['epochs']}: "
         f"loss={event['loss']:.3f}, lr={rate(event['lr'])}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -11,38 +12,28 @@ from nexa.cli.show import Output, output_options
 
 @click.command()
 @click.argument("model_dir", default="./output", type=click.Path(path_type=Path))
-@click.option("--repo", required=True, metavar="OWNER/NAME", help="What to publish it as.")
-@click.option("--hub", default="local", metavar="local|FOLDER", help="Where to publish.")
-@click.option("--private", is_flag=True, help="For a Hub that knows private repositories.")
-@click.option("--model-card/--no-model-card", default=True, help="Write README.md.")
+@click.option("--repo", metavar="OWNER/NAME", help="What to publish it as.")
+@click.option("--hub", metavar="local|FOLDER", help="Where to publish.  [default: local]")
 @click.option(
-    "--merge-adapters/--no-merge-adapters", default=True, help="Publish merged weights too."
+    "--private", is_flag=True, default=None, help="For a Hub that knows private repositories."
+)
+@click.option("--model-card/--no-model-card", default=None, help="Write README.md.")
+@click.option(
+    "--merge-adapters/--no-merge-adapters", default=None, help="Publish merged weights too."
 )
 @click.option("--licence", "--license", metavar="SPDX", help="The licence the card names.")
 @click.option("--allow", multiple=True, metavar="FINDING", help="Publish in spite of a finding.")
 @output_options
 def publish(
-    out: Output,
-    model_dir: Path,
-    repo: str,
-    hub: str,
-    private: bool,
-    model_card: bool,
-    merge_adapters: bool,
-    licence: str | None,
-    allow: tuple[str, ...],
+    out: Output, model_dir: Path, licence: str | None, allow: tuple[str, ...], **flags: Any
 ) -> None:
-    """Publish the trained model with its card and the proof of its numbers."""
-    from nexa.orchestrate.publish import Request, publish_folder, section
+    """Publish the trained model with its card and the proof of its numbers.
 
-    chosen = section(
-        repo=repo,
-        hub=hub,
-        private=private,
-        model_card=model_card,
-        merge_adapters=merge_adapters,
-    )
-    published = publish_folder(Request(chosen, model_dir, allow, licence), Path.cwd())
+    What is not said here is taken from the publish section of the project's config.yaml.
+    """
+    from nexa.orchestrate.publish import publish_folder
+
+    published = publish_folder(model_dir, Path.cwd(), flags, allow=allow, licence=licence)
     body = published.body
 
     def tell() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -53,12 +55,19 @@ def show(out: Output, run: str) -> None:
 
     manifest = find_manifest(Tiers.of(Path.cwd()).manifests, run)
     record = manifest.model_dump(mode="json", by_alias=True)
-    flat = {
-        name: value if isinstance(value, str | int | float) else str(value)
-        for name, value in record.items()
-        if value not in (None, {}, [])
-    }
-    out.show(record, lambda: out.pairs(flat))
+    out.show(record, lambda: out.pairs(dict(_flat(record))))
+
+
+def _flat(record: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str | int | float]]:
+    """Names and values, those of a field that has fields of its own as `cost.tokens`."""
+    for name, value in record.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{before}{name}.")
+        elif isinstance(value, list):
+            if value:
+                yield f"{before}{name}", ", ".join(map(str, value))
+        elif value is not None:
+            yield f"{before}{name}", str(value) if isinstance(value, bool) else value
 
 
 @click.command()

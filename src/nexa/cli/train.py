@@ -44,7 +44,10 @@ def _tell(out: Output, manifest: RunManifest, rows: list[list[str]], reason: str
     out.say(f"  {reason}")
     out.say()
     out.say(f"Run {manifest.run_id} leaves")
-    out.pairs({name: address for name, address in manifest.deliverables.items()})
-    if manifest.output_dir:
-        out.say()
+    out.pairs(manifest.deliverables)
+    out.say()
+    for address in manifest.publications:
+        out.say(f"Published: {address}", fg="green", bold=True)
+        out.say(f"  check it with: nexa verify {address}")
+    if not manifest.publications:
         out.say(f"Next: nexa publish --repo OWNER/NAME --hub local {manifest.output_dir}")

@@ -228,11 +228,12 @@ def _forward(adapter: Adapter, spec: LoraSpec) -> Callable[[Tensor], Tensor]:
     layer = adapter.layer
 
     def forward(x: Tensor) -> Tensor:
-        dropped = drop(x, spec.dropout) if spec.dropout and layer.training else None
+        flat = x.reshape(-1, x.shape[-1])
+        dropped = drop(flat, spec.dropout) if spec.dropout and layer.training else None
         out: Tensor = _LoraProduct.apply(  # type: ignore[no-untyped-call]
-            x, dropped, layer.weight, layer.bias, adapter.a, adapter.b, spec.scale
+            flat, dropped, layer.weight, layer.bias, adapter.a, adapter.b, spec.scale
         )
-        return out
+        return out.view(*x.shape[:-1], -1)
 
     return forward
 
@@ -240,9 +241,9 @@ def _forward(adapter: Adapter, spec: LoraSpec) -> Callable[[Tensor], Tensor]:
 class _LoraProduct(torch.autograd.Function):
     """`x W^T + bias + scale * (d A^T) B^T` as one product, `[x | d A^T] [W | scale B]^T`.
 
-    `d` is x after dropout (None: x itself). One product adds the update in the float32
-    accumulator and rounds once; added to an already rounded `x W^T` in bfloat16, an update below
-    half a unit in the last place vanishes, and with it early learning (docs/log.md).
+    `d` is x after dropout (None: x itself); both are `[T, in]`. One product adds the update in the
+    float32 accumulator and rounds once; added to an already rounded `x W^T` in bfloat16, an update
+    below half a unit in the last place vanishes, and with it early learning (docs/log.md).
     """
 
     @staticmethod
@@ -257,29 +258,27 @@ class _LoraProduct(torch.autograd.Function):
         scale: float,
     ) -> Tensor:
         dtype = weight.dtype
-        flat = x.reshape(-1, x.shape[-1]).to(dtype)
-        source = flat if dropped is None else dropped.reshape(flat.shape).to(dtype)
+        source = (x if dropped is None else dropped).to(dtype)
         a, b = a.to(dtype), (b * scale).to(dtype)
         low = source @ a.T
-        wide = torch.cat([flat, low], 1)
-        out = linear(wide, torch.cat([weight, b], 1), bias)
+        wide = torch.cat([x.to(dtype), low], 1)
         ctx.save_for_backward(source, weight, a, b, low)
-        ctx.scale, ctx.dtype, ctx.shape, ctx.dropped = scale, x.dtype, x.shape, dropped is not None
-        return out.view(*x.shape[:-1], -1)
+        ctx.scale, ctx.dtype, ctx.dropped = scale, x.dtype, dropped is not None
+        return linear(wide, torch.cat([weight, b], 1), bias)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (g,) = grads
         source, weight, a, b, low = ctx.saved_tensors
-        g = grads[0].reshape(-1, weight.shape[0])
         g_low = g @ b
         grad_x = grad_dropped = None
         if ctx.needs_input_grad[0]:
             grad_x = g @ weight
             if ctx.dropped:
-                grad_dropped = (g_low @ a).to(ctx.dtype).view(ctx.shape)
+                grad_dropped = (g_low @ a).to(ctx.dtype)
             else:
                 grad_x.addmm_(g_low, a)
-            grad_x = grad_x.to(ctx.dtype).view(ctx.shape)
+            grad_x = grad_x.to(ctx.dtype)
         grad_a = (g_low.T @ source).float()
         grad_b = (g.T @ low).float().mul_(ctx.scale)
         return grad_x, grad_dropped, None, None, grad_a, grad_b, None

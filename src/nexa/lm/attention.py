@@ -26,6 +26,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from nexa.core.errors import ModelError
 
 NAME = "nexa_documents"
+OTHER = -1  # in the place of a window: a mask that is not causal attention inside each document
 
 # Documents up to this many tokens keep their attention probabilities for the backward pass, which
 # is several times faster on a CPU than SDPA's bfloat16 backward; the memory is quadratic in the
@@ -109,11 +110,13 @@ def describe_mask(
 
     The documents are read off the mask itself: a document begins where a token does not see the
     token before it. Then the last and the middle token of every document are compared with plain
-    causal attention inside that document and window; a window of 0 means none.
+    causal attention inside that document and window; a window of 0 means none, and `OTHER` that
+    the mask is something else. That is refused where it is used: some models make masks for
+    kinds of layers that they do not have.
 
     Raises:
-        UnsupportedAttention: the mask is something else, e.g. bidirectional, or it lets the
-            `documents` of the batch see each other.
+        UnsupportedAttention: a padded batch, a mask with functions of the model's own, or one that
+            lets the `documents` of the batch see each other.
     """
     if batch_size != 1 or q_length != kv_length or attention_mask is not None or use_vmap:
         raise UnsupportedAttention("this attention takes one flat batch and no mask of its own")
@@ -134,7 +137,7 @@ def describe_mask(
         first = torch.maximum(first, probes - window + 1)
     expected = (at >= first) & (at <= probes)
     if not torch.equal(mask_function(zero, zero, probes, at[None]).expand_as(expected), expected):
-        raise UnsupportedAttention("this architecture's mask is not causal inside each document")
+        window = OTHER
     return torch.cat([lengths.new_tensor([window]), lengths]).view(1, 1, 1, -1)
 
 
@@ -181,6 +184,8 @@ def attend(
     if attention_mask is None or attention_mask.dtype != torch.long:
         raise UnsupportedAttention(f"{type(module).__name__} does not use transformers' own mask")
     window, *lengths = attention_mask.flatten().tolist()
+    if window == OTHER:
+        raise UnsupportedAttention("this architecture's mask is not causal inside each document")
     if sliding_window is None and window:
         raise UnsupportedAttention(f"{type(module).__name__} has a window that it does not name")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling

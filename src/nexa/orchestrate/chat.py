@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
 
 from nexa.lm.chat import ChatTemplate
 from nexa.lm.load import LoadedModel, load
@@ -38,19 +40,32 @@ class Conversation:
         return cls(loaded, ChatTemplate(loaded.tokenizer), limit, messages)
 
     def answer(self, text: str) -> Iterator[str]:
-        """The model's answer to one more turn, piece by piece; whole pieces of text only."""
+        """The model's answer to one more turn, piece by piece as it is written."""
         self.messages.append({"role": "user", "content": text})
         prompt = self.template.prompt(self.messages)
-        ids: list[int] = []
-        told = whole = ""
-        stop_ids = self.template.stop_ids
-        for token in stream(self.loaded, prompt, max_new_tokens=self.limit, stop_ids=stop_ids):
-            ids.append(token)
-            whole = str(self.loaded.tokenizer.decode(ids, skip_special_tokens=True))
-            # A character may take several tokens; until it is whole it decodes to this mark.
-            if not whole.endswith("\N{REPLACEMENT CHARACTER}"):
-                yield whole[len(told) :]
-                told = whole
-        if whole != told:  # cut off inside a character
-            yield whole[len(told) :]
+        tokens = stream(
+            self.loaded,
+            prompt,
+            max_new_tokens=self.limit,
+            stop_ids=self.template.stop_ids,
+        )
+        whole = ""
+        for piece in pieces(tokens, self.loaded.tokenizer):
+            whole += piece
+            yield piece
         self.messages.append({"role": "assistant", "content": whole})
+
+
+def pieces(tokens: Iterable[int], tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
+    """Tokens as text, as early as it is certain: a character that takes several comes whole."""
+    ids: list[int] = []
+    told = whole = ""
+    for token in tokens:
+        ids.append(token)
+        whole = str(tokenizer.decode(ids, skip_special_tokens=True))
+        # Until all bytes of a character are there, it decodes to this mark.
+        if not whole.endswith("\N{REPLACEMENT CHARACTER}"):
+            yield whole[len(told) :]
+            told = whole
+    if whole != told:  # cut off inside a character
+        yield whole[len(told) :]

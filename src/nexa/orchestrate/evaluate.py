@@ -66,6 +66,7 @@ def evaluate_model(reference: str, asked: Asked, project: Path) -> Artifact[Scor
         ModelError: no such model.
     """
     tiers = Tiers.of(project)
+    reference = run_of(reference, tiers) or reference
     model = whole_model(reference, project=project, source=asked.base_source)
     return _scored(model, _exam([reference], model, asked, tiers), tiers)
 
@@ -78,19 +79,25 @@ def compare_models(a: str, b: str, asked: Asked, project: Path) -> list[Comparis
         ModelError: no such model.
     """
     tiers = Tiers.of(project)
-    aliases = [name for name in (a, b) if name in ALIASES]
+    a, b = (run_of(name, tiers) or name for name in (a, b))
+    sources = sources_of_both(a, b, asked.base_source)
     models = [
-        # A run or a folder has one source; the option is for the alias beside it.
-        whole_model(
-            name,
-            project=project,
-            source=asked.base_source if name in aliases or not aliases else "auto",
-        )
-        for name in (a, b)
+        whole_model(name, project=project, source=source)
+        for name, source in zip((a, b), sources, strict=True)
     ]
     exam = _exam([b, a], models[0], asked, tiers)
     first, second = (_scored(model, exam, tiers) for model in models)
     return compare(exam.suite, first, second, store=tiers.store)
+
+
+def sources_of_both(a: str, b: str, source: Source) -> tuple[Source, Source]:
+    """For which of the two the option is meant: aliases, for what a run made has one source only.
+
+    With no alias among them both get it, so that it is refused by name and never passed over.
+    """
+    if a in ALIASES or b in ALIASES:
+        return source if a in ALIASES else "auto", source if b in ALIASES else "auto"
+    return source, source
 
 
 def _scored(model: ModelFiles, exam: _Exam, tiers: Tiers) -> Artifact[ScoresBody]:

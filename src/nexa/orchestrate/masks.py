@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nexa.core.tiers import Tiers
 from nexa.data.mask import MaskedRow, mask_file
 from nexa.lm.chat import ChatTemplate
 from nexa.lm.load import load_tokenizer
 from nexa.lm.resolve import Source, resolve
+from nexa.orchestrate.models import run_of
 
 
 def masked_rows(
     path: Path, model: str, *, source: Source, rows: int, project: Path
 ) -> list[MaskedRow]:
     """The first rows of a file, cut into what is trained and what is not."""
-    files = resolve(model, source=source, project=project)
+    wanted = run_of(model, Tiers.of(project)) or model
+    files = resolve(wanted, source=source, project=project)
     return list(mask_file(path, ChatTemplate(load_tokenizer(files)), limit=rows))

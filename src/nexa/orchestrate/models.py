@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from nexa.core.errors import ModelError
-from nexa.core.manifest import find_manifest
+from nexa.core.events import emit
+from nexa.core.manifest import find_manifest, list_manifests
 from nexa.core.records import Artifact
 from nexa.core.store import Store
 from nexa.core.tiers import Tiers
@@ -20,12 +21,21 @@ RUN = re.compile(r"latest|\d{4}-\d{2}-\d{2}[0-9a-f-]*")
 def run_of(reference: str, tiers: Tiers) -> str | None:
     """The run that `latest`, a run's id or its beginning names; None for any other reference.
 
+    `latest` is the newest run that has a whole model, which the newest of all may not have.
+
     Raises:
         UsageError: no such run, or more than one.
     """
     if not RUN.fullmatch(reference) or Path(reference).exists():
         return None
-    return find_manifest(tiers.manifests, reference).run_id
+    newest = find_manifest(tiers.manifests, reference)
+    if reference != "latest" or "export" in newest.outputs:
+        return newest.run_id
+    whole = [run for run in list_manifests(tiers.manifests) if "export" in run.outputs]
+    if not whole:
+        return newest.run_id
+    emit("note", text=f"latest: run {whole[-1].run_id}; later ones have made no whole model")
+    return whole[-1].run_id
 
 
 def whole_model(reference: str, *, project: Path, source: Source = "auto") -> ModelFiles:

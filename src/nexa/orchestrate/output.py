@@ -12,6 +12,7 @@ weights and then apply the adapter to them a second time.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -130,4 +131,5 @@ def _copy(source: Path, target: Path) -> None:
     except OSError as error:
         raise storage_error(target, error) from error
     finally:
-        aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a folder that cannot be written has no leftover
+            aside.unlink()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import socket
+from collections.abc import Iterable
 from datetime import datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -17,12 +19,14 @@ from nexa.core.identity import canonical_json, new_run_id, sha256_bytes, sha256_
 from nexa.core.manifest import RunManifest
 
 
-def opening_facts(start: datetime, *, run_type: str, config_path: Path | None) -> RunManifest:
-    """A manifest that says what is known before any work."""
+def opening_facts(
+    start: datetime, *, run_type: str, config_path: Path | None, ledger: Path
+) -> RunManifest:
+    """A manifest that says what is known before any work; `ledger` has those of earlier runs."""
     machine = this_machine()
     versions = library_versions()
     return RunManifest(
-        run_id=new_run_id(start, secrets.token_bytes(2)),
+        run_id=next_run_id(start, ledger),
         run_type=run_type,
         hostname=socket.gethostname(),
         gpu_type=machine.gpu_type,
@@ -33,6 +37,14 @@ def opening_facts(start: datetime, *, run_type: str, config_path: Path | None) -
         machine=machine.to_json(),
         config_sha256=sha256_file(config_path) if config_path else None,
     )
+
+
+def next_run_id(start: datetime, ledger: Path) -> str:
+    """A new run's name, which sorts after those of the ledger, even within one second."""
+    second = new_run_id(start, b"\0\0")[:-4]
+    taken = [int(path.stem[-4:], 16) for path in ledger.glob(f"{second}*.json")]
+    token = max(taken) + 1 if taken else secrets.randbelow(1 << 15)
+    return new_run_id(start, token.to_bytes(2, "big"))
 
 
 @cache
@@ -46,12 +58,16 @@ def code_digest() -> str:
 @cache
 def library_versions() -> dict[str, str]:
     """The installed version of each library that Nexa needs."""
+    return versions_of(requires("nexa-compute") or ())
+
+
+def versions_of(requirements: Iterable[str]) -> dict[str, str]:
+    """Versions of what is required here, by name; extras and what is not installed are left out."""
     versions = {}
-    for line in requires("nexa-compute") or []:
+    for line in requirements:
         requirement = Requirement(line)
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-            try:
+            # An editable install may be ahead of its environment.
+            with contextlib.suppress(PackageNotFoundError):
                 versions[requirement.name] = version(requirement.name)
-            except PackageNotFoundError:  # an editable install may be ahead of its environment
-                continue
     return dict(sorted(versions.items()))

@@ -88,9 +88,7 @@ def publish_folder(
 ) -> Artifact[PublicationBody]:
     """Publish a model folder of the project `here`, or of the project that the folder lies in."""
     project = project_of(model_dir, here)
-    return publish(
-        Request(section(project, flags), model_dir, allow, licence), Tiers.of(project)
-    )
+    return publish(Request(section(project, flags), model_dir, allow, licence), Tiers.of(project))
 
 
 def project_of(model_dir: Path, here: Path) -> Path:
@@ -124,9 +122,7 @@ def publish(request: Request, tiers: Tiers) -> Artifact[PublicationBody]:
     refuse_changed(request.model_dir, facts)
     manifest = find_manifest(tiers.manifests, facts["run_id"])
     ledger = ManifestFile(tiers.manifests / f"{manifest.run_id}.json", manifest)
-    return publish_run(
-        ledger, request.section, tiers, allow=request.allow, licence=request.licence
-    )
+    return publish_run(ledger, request.section, tiers, allow=request.allow, licence=request.licence)
 
 
 def publish_run(
@@ -157,9 +153,7 @@ def publish_run(
     if section.private:
         emit("note", text="a folder has no private repositories: whoever may read it may read this")
     facts = _run_that_trained(manifest, tiers).model_dump(mode="json", by_alias=True)
-    published, _ = run_step(
-        "publish", spec, made, store=tiers.store, effects={"manifest": facts}
-    )
+    published, _ = run_step("publish", spec, made, store=tiers.store, effects={"manifest": facts})
     ledger.note_publication(published.body.location)
     tiers.write(ledger.to_bytes(), f"manifests/{manifest.run_id}.json")
     return published

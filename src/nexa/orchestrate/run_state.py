@@ -75,7 +75,7 @@ def opened(
 ) -> Iterator[Run]:
     """A run with its manifest open and its log listening; closed as it deserves."""
     start = datetime.now(UTC)
-    facts = opening_facts(start, run_type=run_type, config_path=config_path)
+    facts = opening_facts(start, run_type=run_type, config_path=config_path, ledger=tiers.manifests)
     log = EventLog(tiers.logs / f"{facts.run_id}.jsonl")
     scratch = tiers.new_scratch(facts.run_id)
     try:

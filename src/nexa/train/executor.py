@@ -3,12 +3,14 @@
 `Executor` is all that the loop knows. `GenericExecutor` runs any causal language model of
 transformers: flat batches with attention per document where the architecture can take them,
 padded ones where it cannot. Which of the two is settled by a probe at the start, never assumed:
-two documents laid end to end must give the logits that each gives alone.
+two documents laid end to end must give the logits that each gives alone, and none of the second's
+may depend on the first.
 """
 
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -185,23 +187,49 @@ def _flat_fault(
     model: PreTrainedModel, flat: Batch, alone: list[Tensor], tolerance: float
 ) -> str | None:
     """Why this model cannot be run on flat batches, or None."""
+    if "position_ids" not in inspect.signature(model.forward).parameters:
+        return f"{type(model).__name__} takes no position ids"
     try:
-        with per_document(model), documents(flat.lengths), torch.random.fork_rng(devices=[]):
-            inputs = flat_inputs(flat, model.device)
-            together = model(**inputs, use_cache=False).logits[0].float()
-            model.train(True)  # and once as in training: an attention with dropout is refused
-            model(**inputs, use_cache=False)
+        with per_document(model), documents(flat.lengths):
+            together, leaks = _together(model, flat)
+            with torch.random.fork_rng(devices=[]):
+                model.train(True)  # and once as in training: an attention with dropout is refused
+                model(**flat_inputs(flat, model.device), use_cache=False)
     except UnsupportedAttention as error:
         return f"{error.what}: {error.found}" if error.found else error.what
     finally:
         model.train(False)
+    if leaks:
+        return f"in {type(model).__name__} a document changes the one after it"
     parts = zip(together.split(flat.lengths), alone, strict=True)
     distance = max(_distance(part, logits) for part, logits in parts)
     if distance <= tolerance:
         return None
-    return (
-        f"two documents end to end differ from each alone by {distance:.2g} of the logits' spread"
-    )
+    return f"documents end to end differ from each alone by {distance:.2g} of the logits' spread"
+
+
+def _together(model: PreTrainedModel, flat: Batch) -> tuple[Tensor, bool]:
+    """Logits of a flat batch, and whether any of the last document's depend on the ones before.
+
+    They do if and only if their gradient by the earlier embeddings is not exactly zero: this sees
+    what the mask does not rule (convolutions, recurrent states), however little it changes.
+    """
+    leaves: list[Tensor] = []
+
+    def cut(_module: nn.Module, _inputs: object, embedded: Tensor) -> Tensor:
+        leaves.append(embedded.detach().requires_grad_())
+        return leaves[-1]
+
+    hook = model.get_input_embeddings().register_forward_hook(cut)
+    try:
+        with torch.enable_grad():
+            inputs = flat_inputs(flat, model.device)
+            logits: Tensor = model(**inputs, use_cache=False).logits[0].float()
+            (by_embedding,) = torch.autograd.grad(logits[-flat.lengths[-1] :].sum(), leaves)
+    finally:
+        hook.remove()
+    before = by_embedding.flatten(0, -2)[: -flat.lengths[-1]]
+    return logits.detach(), bool(before.any())
 
 
 def _head(

@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nexa.core.errors import EvalError, ModelError, UsageError
+from nexa.core.events import Event, listening
+from nexa.orchestrate.evaluate import (
+    Asked,
+    compare_models,
+    evaluate_model,
+    sources_of_both,
+)
+from tests.support.project import (
+    Finished,
+    finish,
+    kinds,
+    notes,
+    rows,
+    versions,
+    write_rows,
+)
+from tests.support.tiny import CHATML, write_tiny_model
+
+
+def body_of(project: Finished, role: str) -> Any:
+    return project.tiers.store.by_digest(project.manifest.outputs[role]).body
+
+
+# -- what is asked -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "reference", ["latest", "checkpoint/tiny-llama-elements", "export/tiny-llama-elements"]
+)
+def test_what_a_run_made_has_the_run_s_own_scores_and_is_not_asked_again(
+    project: Finished, reference: str
+) -> None:
+    before = versions(project.tiers)
+    events: list[Event] = []
+    with listening(events.append):
+        scores = evaluate_model(reference, Asked(), project.root)
+    assert scores.digest == project.manifest.outputs["tuned_scores"]
+    assert set(kinds(events)) <= {"step.reused", "note"}
+    assert versions(project.tiers) == before
+
+
+def test_the_base_is_asked_what_the_config_holds_out(project: Finished, tiny_llama: Path) -> None:
+    scores = evaluate_model(str(tiny_llama), Asked(), project.root)
+    assert scores.digest == project.manifest.outputs["base_scores"]
+
+
+def test_a_config_without_held_out_rows_asks_the_share_that_it_sets_aside(
+    tmp_path: Path, tiny_llama: Path
+) -> None:
+    data = {"eval_path": None, "eval_fraction": 0.25}
+    run = finish(tmp_path / "elements", tiny_llama, data=data)
+    scores = evaluate_model(str(tiny_llama), Asked(), run.root)
+    assert scores.digest == run.manifest.outputs["base_scores"]
+
+
+def test_other_rows_are_frozen_from_a_file(project: Finished, tiny_llama: Path) -> None:
+    path = write_rows(project.root / "more.jsonl", rows(range(200, 206)))
+    asked = Asked(data=path, rows=4, max_new_tokens=8)
+    scores = evaluate_model("latest", asked, project.root)
+    suite = project.tiers.store.by_digest(scores.body.suite_digest)
+    assert suite.label == "suite/more@v1"
+    assert (suite.body.rows, suite.body.max_new_tokens) == (4, 8)
+    assert scores.label == "scores/tiny-llama-elements-more@v1"
+    answers = project.tiers.store.by_digest(scores.body.answers_digest)
+    assert answers.inputs["export"] == project.manifest.outputs["export"]
+
+
+def test_a_file_is_frozen_by_default_to_64_rows_of_160_tokens(
+    project: Finished, tiny_llama: Path
+) -> None:
+    path = write_rows(project.root / "more.jsonl", rows(range(200, 203)))
+    scores = evaluate_model(str(tiny_llama), Asked(data=path), project.root)
+    suite = project.tiers.store.by_digest(scores.body.suite_digest)
+    assert (suite.body.rows, suite.body.max_new_tokens) == (3, 160)
+
+
+def test_a_frozen_suite_is_asked_by_its_name(project: Finished, tiny_llama: Path) -> None:
+    scores = evaluate_model(str(tiny_llama), Asked(suite="elements@v1"), project.root)
+    assert scores.body.suite_digest == project.manifest.outputs["suite"]
+
+
+def test_a_run_is_asked_in_the_batches_of_its_own_evaluation(
+    tmp_path: Path, tiny_llama: Path
+) -> None:
+    run = finish(tmp_path / "elements", tiny_llama, eval={"batch_size": 3})
+    scores = evaluate_model("latest", Asked(), run.root)
+    assert scores.digest == run.manifest.outputs["tuned_scores"]
+    base = evaluate_model(str(tiny_llama), Asked(), run.root)
+    assert base.digest == run.manifest.outputs["base_scores"]
+
+
+def test_what_is_asked_is_said_once(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="both say what is asked"):
+        Asked(data=tmp_path, suite="elements")
+    told: list[dict[str, Any]] = [
+        {"rows": 3},
+        {"max_new_tokens": 3},
+        {"suite": "elements", "rows": 3},
+    ]
+    for asked in told:
+        with pytest.raises(UsageError, match="--data FILE"):
+            Asked(**asked)
+
+
+def test_with_nothing_to_ask_the_ways_out_are_named(tmp_path: Path, tiny_llama: Path) -> None:
+    with pytest.raises(UsageError, match="--data FILE, --suite NAME, or a config"):
+        evaluate_model(str(tiny_llama), Asked(), tmp_path)
+
+
+# -- side by side --------------------------------------------------------------------------------
+
+
+def test_base_and_run_are_compared_as_the_report_did(project: Finished, tiny_llama: Path) -> None:
+    report = body_of(project, "report")
+    events: list[Event] = []
+    with listening(events.append):
+        compared = compare_models(str(tiny_llama), "latest", Asked(), project.root)
+    assert compared == report.comparisons
+    assert "step.start" not in kinds(events)
+
+
+def test_the_other_way_round_the_sign_turns(project: Finished, tiny_llama: Path) -> None:
+    path = write_rows(project.root / "more.jsonl", rows(range(200, 206)))
+    there = compare_models(str(tiny_llama), "latest", Asked(data=path), project.root)
+    back = compare_models("latest", str(tiny_llama), Asked(data=path), project.root)
+    assert [c.difference.mean for c in back] == [-c.difference.mean for c in there]
+    assert [(c.better, c.worse) for c in back] == [(c.worse, c.better) for c in there]
+
+
+def test_without_a_config_the_suite_is_that_of_the_run_on_either_side(
+    project: Finished, tiny_llama: Path
+) -> None:
+    (project.root / "config.yaml").unlink()
+    for pair in ((str(tiny_llama), "latest"), ("latest", str(tiny_llama))):
+        assert compare_models(*pair, Asked(), project.root)
+
+
+def test_a_run_that_made_no_model_is_refused_and_latest_is_one_that_did(
+    project: Finished,
+) -> None:
+    path = project.tiers.manifests / "9999-01-01-000000-0000.json"
+    path.write_text('{"run_id": "9999-01-01-000000-0000", "run_type": "train"}')
+    with pytest.raises(ModelError, match="has made no model"):
+        evaluate_model("9999-01-01", Asked(), project.root)
+    events: list[Event] = []
+    with listening(events.append):
+        scores = evaluate_model("latest", Asked(), project.root)
+    assert scores.digest == project.manifest.outputs["tuned_scores"]
+    assert len(notes(events)) == 1
+
+
+def test_the_option_for_an_alias_s_source_is_for_aliases(
+    project: Finished, tiny_llama: Path
+) -> None:
+    asked = Asked(base_source="wheel")
+    with pytest.raises(ModelError, match="for aliases with several sources"):
+        compare_models(str(tiny_llama), "latest", asked, project.root)
+    with pytest.raises(ModelError, match="for aliases with several sources"):
+        evaluate_model("latest", asked, project.root)
+
+
+def test_an_alias_beside_a_run_gets_the_source_alone() -> None:
+    assert sources_of_both("smollm2-135m", "latest", "wheel") == ("wheel", "auto")
+    assert sources_of_both("latest", "smollm2-135m", "hub") == ("auto", "hub")
+    assert sources_of_both("smollm2-135m", "smollm2-135m", "hub") == ("hub", "hub")
+    assert sources_of_both("./a", "./b", "auto") == ("auto", "auto")
+
+
+def test_models_that_were_asked_in_different_words_are_not_compared(
+    project: Finished, tmp_path: Path
+) -> None:
+    template = CHATML.replace("\n", " ")
+    other = write_tiny_model(tmp_path / "other", chat_template=template)
+    with pytest.raises(EvalError, match="were not taken alike"):
+        compare_models(str(other), "latest", Asked(), project.root)

@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nexa.core.errors import ConfigError, DataError, IntegrityError, StorageError, UsageError
+from nexa.core.events import Event, listening
+from nexa.core.tiers import Tiers
+from nexa.lm.resolve import ModelFiles, resolve
+from nexa.orchestrate import plan
+from tests.support.project import config_of, notes, rows, write_project, write_rows
+
+
+@pytest.fixture
+def base(tiny_llama: Path) -> ModelFiles:
+    return resolve(str(tiny_llama))
+
+
+# -- what is refused before any work -------------------------------------------------------------
+
+
+def test_a_folder_with_strangers_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "output").mkdir()
+    (tmp_path / "output" / "thesis.tex").write_text("years of work")
+    with pytest.raises(StorageError, match=r"thesis\.tex"):
+        plan.check(config_of(tmp_path), Tiers.of(tmp_path))
+    plan.check(config_of(tmp_path, training={"output_dir": "new"}), Tiers.of(tmp_path))
+
+
+def test_the_project_itself_is_no_output_folder(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"config\.yaml"):
+        plan.check(config_of(tmp_path, training={"output_dir": "."}), Tiers.of(tmp_path))
+
+
+def test_a_broken_card_in_the_output_is_found_before_training(tmp_path: Path) -> None:
+    (tmp_path / "output").mkdir()
+    (tmp_path / "output" / "final_model.json").write_text("{}")
+    with pytest.raises(IntegrityError, match=r"final_model\.json"):
+        plan.check(config_of(tmp_path), Tiers.of(tmp_path))
+
+
+@pytest.mark.parametrize("hub", ["https://huggingface.co", "s3://models"])
+def test_a_hub_that_is_out_of_reach_is_refused(tmp_path: Path, hub: str) -> None:
+    config = config_of(tmp_path, publish={"repo": "you/it", "hub": hub})
+    with pytest.raises(UsageError, match=f"cannot publish to {hub}"):
+        plan.check(config, Tiers.of(tmp_path))
+
+
+def test_a_repository_that_a_folder_hub_cannot_hold_is_refused(tmp_path: Path) -> None:
+    config = config_of(tmp_path, publish={"repo": "_you/it", "hub": "local"})
+    with pytest.raises(UsageError, match="_you/it"):
+        plan.check(config, Tiers.of(tmp_path))
+
+
+def test_all_weights_cannot_be_published_as_an_adapter(tmp_path: Path) -> None:
+    publish = {"repo": "you/it", "hub": "local", "merge_adapters": False}
+    full = config_of(tmp_path, lora=None, training={"method": "full"}, publish=publish)
+    with pytest.raises(ConfigError, match="makes no adapter"):
+        plan.check(full, Tiers.of(tmp_path))
+    plan.check(config_of(tmp_path, publish=publish), Tiers.of(tmp_path))
+
+
+# -- names and places ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("train_path", "name"),
+    [
+        ("./elements.jsonl", "elements"),
+        ("./Alloys 2.jsonl", "alloys-2"),
+        ("./materials/train.jsonl", "materials"),
+        ("./notes.v2/data.jsonl", "notes.v2"),
+        ("./notes.v2", "notes.v2"),
+        (".", "my-project"),
+    ],
+)
+def test_a_dataset_is_called_as_its_file_or_its_folder(
+    tmp_path: Path, train_path: str, name: str
+) -> None:
+    root = tmp_path / "my-project"
+    (root / "notes.v2").mkdir(parents=True)
+    config = config_of(root, data={"train_path": train_path})
+    assert plan.dataset_id(config, root) == name
+
+
+def test_a_run_is_called_as_model_and_dataset(tmp_path: Path, base: ModelFiles) -> None:
+    config = config_of(tmp_path, data={"train_path": "notes.jsonl"})
+    assert plan.run_name(config, tmp_path, base) == "tiny-llama-notes"
+
+
+def test_paths_are_taken_from_the_config_s_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert plan.place(tmp_path, "./a/b") == tmp_path / "a" / "b"
+    assert plan.place(tmp_path, "~/b") == tmp_path / "home" / "b"
+    assert plan.place(tmp_path, "/elsewhere/b") == Path("/elsewhere/b")
+
+
+def test_a_model_beside_the_config_wins_over_a_name(
+    tmp_path: Path, tiny_llama: Path, base: ModelFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "smollm2-135m").symlink_to(tiny_llama)
+    config = config_of(tmp_path, "smollm2-135m")
+    found = plan.base_model(config, Tiers.of(tmp_path))
+    assert found.digest == base.digest
+    assert found.origin == "folder"
+
+
+# -- from sections to specs ----------------------------------------------------------------------
+
+
+def test_held_out_rows_of_a_file_leave_all_training_rows_to_training(
+    tmp_path: Path, base: ModelFiles
+) -> None:
+    config_path = write_project(tmp_path, "model", data={"format": "record", "max_length": 128})
+    config = config_of(tmp_path, data={"format": "record", "max_length": 128})
+    assert config_path == tmp_path / "config.yaml"
+    training = plan.training_rows(config, tmp_path, base)
+    assert [source.name for source in training.sources] == ["train.jsonl"]
+    assert (training.only_split, training.eval_fraction) == ("train", 0.0)
+    assert (training.format, training.max_length) == ("record", 128)
+    held_out = plan.held_out(config, tmp_path, base)
+    assert [source.name for source in held_out.sources] == ["eval.jsonl"]
+    assert (held_out.only_split, held_out.near_duplicates) == ("eval", "keep")
+    assert held_out.dataset_id == f"{training.dataset_id}-eval"
+    assert held_out.format == "record"
+
+
+def test_without_held_out_rows_a_share_is_split_off(tmp_path: Path, base: ModelFiles) -> None:
+    write_project(tmp_path, "model")
+    config = config_of(tmp_path, data={"eval_path": None, "eval_fraction": 0.2})
+    training = plan.training_rows(config, tmp_path, base)
+    assert (training.only_split, training.eval_fraction) == (None, 0.2)
+    assert training.max_length is None
+    with pytest.raises(ConfigError, match="eval_path"):
+        plan.held_out(config, tmp_path, base)
+
+
+def test_of_a_folder_held_out_rows_and_pools_are_not_trained_on(
+    tmp_path: Path, base: ModelFiles
+) -> None:
+    for name in ("a", "b", "test_2", "pool", "kept"):
+        write_rows(tmp_path / "rows" / f"{name}.jsonl", rows(range(2)))
+    data = {"train_path": "rows", "eval_path": "rows/kept.jsonl"}
+    events: list[Event] = []
+    with listening(events.append):
+        training = plan.training_rows(config_of(tmp_path, data=data), tmp_path, base)
+    assert [source.name for source in training.sources] == ["a.jsonl", "b.jsonl"]
+    assert notes(events) == [
+        "rows: not trained on, held out or kept back: kept.jsonl, pool.jsonl, test_2.jsonl"
+    ]
+
+
+def test_a_folder_with_nothing_but_held_out_rows_is_refused(
+    tmp_path: Path, base: ModelFiles
+) -> None:
+    write_rows(tmp_path / "rows" / "eval.jsonl", rows(range(2)))
+    config = config_of(tmp_path, data={"train_path": "rows", "eval_path": None})
+    with pytest.raises(DataError, match="has no file to train on"):
+        plan.training_rows(config, tmp_path, base)
+
+
+def test_every_training_key_reaches_the_spec(tmp_path: Path, base: ModelFiles) -> None:
+    config = config_of(
+        tmp_path,
+        data={"batch_size": 3},
+        optimizer={"name": "sgd", "lr": 0.5, "weight_decay": 0.1, "max_grad_norm": 2.0},
+        scheduler={"name": "cosine", "warmup_steps": 2},
+        lora={"rank": 2, "alpha": 6, "dropout": 0.1, "target_modules": ["q_proj"]},
+        training={
+            **{"max_steps": None, "epochs": 2.5, "gradient_accumulation": 2, "seed": 9},
+            **{"micro_tokens": 600, "precision": "bfloat16"},
+        },
+    )
+    spec = plan.finetune(config, tmp_path, base, tmp_path / "scratch")
+    assert spec.rows_per_step == 6
+    assert (spec.optimizer.name, spec.optimizer.lr) == ("sgd", 0.5)
+    assert (spec.optimizer.weight_decay, spec.optimizer.max_grad_norm) == (0.1, 2.0)
+    assert (spec.scheduler.name, spec.scheduler.warmup_steps) == ("cosine", 2)
+    assert spec.lora is not None
+    assert (spec.lora.rank, spec.lora.alpha, spec.lora.dropout) == (2, 6, 0.1)
+    assert spec.lora.target_modules == ("q_proj",)
+    assert (spec.epochs, spec.max_steps, spec.seed) == (2.5, None, 9)
+    assert (spec.micro_tokens, spec.precision) == (600, "bfloat16")
+    assert spec.scratch == tmp_path / "scratch"
+
+
+def test_all_weights_have_no_adapter(tmp_path: Path, base: ModelFiles) -> None:
+    config = config_of(tmp_path, lora=None, training={"method": "full"})
+    spec = plan.finetune(config, tmp_path, base)
+    assert (spec.method, spec.lora, spec.micro_tokens) == ("full", None, None)
+
+
+def test_what_may_be_forgotten_is_the_default_or_what_was_said(tmp_path: Path) -> None:
+    assert plan.analyze(config_of(tmp_path), "x").forgetting_limit_nats == 0.3
+    strict = config_of(tmp_path, eval={"forgetting_limit_nats": 0.01})
+    assert plan.analyze(strict, "x").forgetting_limit_nats == 0.01
+
+
+# -- the plan in words ---------------------------------------------------------------------------
+
+
+def test_the_outline_says_what_would_be_done_and_writes_nothing(
+    tmp_path: Path, tiny_llama: Path
+) -> None:
+    config = write_project(tmp_path, tiny_llama, publish={"repo": "you/it", "hub": "local"})
+    told = plan.outline(config)
+    assert told["model"] == "tiny-llama (folder)"
+    assert told["method"] == "lora (rank 4, alpha 8)"
+    assert told["length"] == "4 steps"
+    assert told["rows a step"] == 4
+    assert told["held out"] == "./eval.jsonl"
+    assert told["output"] == str(tmp_path / "output")
+    assert told["publish"] == "you/it on local"
+    assert not (tmp_path / "runs").exists()
+    assert not (tmp_path / "output").exists()
+
+
+def test_the_outline_of_other_choices(tmp_path: Path, tiny_llama: Path) -> None:
+    config = write_project(
+        tmp_path,
+        tiny_llama,
+        data={"eval_path": None},
+        lora=None,
+        training={"method": "full", "max_steps": None},
+    )
+    told = plan.outline(config)
+    assert told["method"] == "full (all weights)"
+    assert told["length"] == "1 epochs"
+    assert told["held out"] == "10% of the rows"
+    assert told["publish"] == "not asked for"
+    default = write_project(tmp_path, tiny_llama, lora=None, training={"method": "lora"})
+    assert plan.outline(default)["method"] == "lora (rank 16, alpha 32)"
