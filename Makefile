@@ -26,6 +26,7 @@ $(STAMP): requirements.lock pyproject.toml
 	  echo "  try    apt-get install python3 python3-venv, or make PYTHON=/path/to/python3.11"; \
 	  exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --requirement requirements.lock
 	$(BIN)/python -m pip install --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)

@@ -88,11 +88,13 @@ def told(run: dict[str, Any]) -> str:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Answer the prompts with one side."""
+    from nexa.core.allocator import keep_pages
     from nexa.core.identity import canonical_json, sha256_bytes
     from nexa.lm.chat import ChatTemplate
     from nexa.lm.load import load
     from nexa.lm.resolve import resolve
 
+    keep_pages()  # helps both sides; the eval layer does it, too
     loaded = load(resolve(options.model), dtype=options.dtype)
     template = ChatTemplate(loaded.tokenizer)
     lines = options.rows.read_text(encoding="utf-8").splitlines()[: options.prompts]

@@ -58,10 +58,14 @@ def test_notes_and_saved_files_are_lines_and_data_in_them_is_cleaned() -> None:
         emit("saved", path="./output/model.safetensors", size_bytes=269_000_000)
         emit("step.reused", label="dataset/materials@v1")
         emit("step.start", step="finetune")
+        emit("step.start", step="a-plugin's")
+        emit("step.end", step="finetune")
     assert stream.getvalue() == (
         "note: taken from \\x1b[31mthe wheel\n"
         "Saved: ./output/model.safetensors (269.0 MB)\n"
         "reused dataset/materials@v1: made before by the same recipe\n"
+        "Training\n"
+        "a-plugin's\n"
     )
 
 
@@ -69,11 +73,11 @@ def test_verbose_tells_every_event_and_quiet_none() -> None:
     loud, told = piped(verbosity=1)
     silent, untold = piped(verbosity=-1)
     with listening(loud, silent):
-        emit("step.start", step="finetune", fast=True)
+        emit("step.end", step="finetune", fast=True)
         with progress("training", 2, "steps") as bar:
             bar.advance(2)
         emit("note", text="words")
-    assert "step.start  step=finetune  fast=True\n" in told.getvalue()
+    assert "step.end  step=finetune  fast=True\n" in told.getvalue()
     assert untold.getvalue() == ""
 
 

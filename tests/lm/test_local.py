@@ -69,6 +69,18 @@ def test_a_batch_answers_as_each_prompt_alone(tmp_path: Path, architecture: str)
     assert len({len(ids) for ids in expected}) > 3
 
 
+@pytest.mark.parametrize("lengths", [[30], [30, 30], [31, 12]])
+def test_rows_may_cross_the_blocks_of_their_buffers(
+    loaded: LoadedModel, lengths: list[int]
+) -> None:
+    """Without padding transformers makes no mask at all unless the end of the block needs one."""
+    prompts = prompts_of(lengths)
+    tokens = 2 * decoding.BLOCK_TOKENS + 6
+    answers = local.generate(loaded, prompts, max_new_tokens=tokens, stop_ids=())
+    expected = [alone(loaded, prompt, tokens, ()) for prompt in prompts]
+    assert [answer.ids for answer in answers] == expected
+
+
 def test_a_sliding_window_is_kept(tmp_path: Path) -> None:
     loaded = lively(tmp_path / "mistral", "mistral")
     loaded.model.config.sliding_window = 8

@@ -22,7 +22,7 @@ from nexa.core.identity import sha256_file
 from nexa.lm import derived, wheel
 from nexa.lm.gguf_read import key_of
 from nexa.lm.resolve import ALIASES
-from nexa.lm.wheel import Wheel
+from nexa.lm.wheel import Wheel, pip_options, pip_version
 from tests.lm.gguf_models import write_wheel
 
 
@@ -188,3 +188,21 @@ def test_the_real_wheel_holds_what_transformers_reads(tmp_path: Path) -> None:
     assert a(text).input_ids == b(text).input_ids
     assert a.chat_template == b.chat_template
     assert (b.bos_token_id, b.eos_token_id, b.pad_token_id, b.unk_token_id) == (1, 2, 2, 0)
+
+
+@pytest.mark.parametrize(
+    ("installed", "options"),
+    [
+        ("0", ("--progress-bar", "off")),
+        ("23.2.1", ("--progress-bar", "off")),
+        ("24.1", ("--progress-bar", "raw")),
+        ("26.0", ("--progress-bar", "raw", "--resume-retries", "5")),
+    ],
+)
+def test_pip_is_asked_for_what_its_version_knows(installed: str, options: tuple[str, ...]) -> None:
+    assert pip_options(installed) == options
+
+
+def test_a_python_without_pip_has_version_0() -> None:
+    assert pip_version("no-such-package") == "0"
+    assert pip_version() != "0"

@@ -53,10 +53,12 @@ def test_a_published_folder_verifies_and_the_manifest_says_where_it_is(
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+@pytest.mark.parametrize("place", ["output", ".nexa/hub/you/elements"])
 def test_plain_transformers_loads_the_model_and_plain_peft_the_adapter(
-    project: Finished, tiny_llama: Path
+    project: Finished, tiny_llama: Path, place: str
 ) -> None:
-    folder = Path(published(project).body.location)
+    published(project)
+    folder = project.root / place
     merged = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     base = AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32)
     ids = AutoTokenizer.from_pretrained(folder)("The value of iron12", return_tensors="pt")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nexa.core.allocator import keep_pages
 from nexa.core.errors import EvalError
 from nexa.core.events import emit
 from nexa.core.identity import canonical_json, sha256_bytes, where
@@ -63,6 +64,7 @@ def generate(
             found=f"digest {spec.model.digest[:16]}, sealed {export.body.model_digest[:16]}",
         )
     questions = read_suite(suite, store)
+    keep_pages()
     loaded = load(spec.model, dtype=spec.dtype, trust_remote_code=spec.trust_remote_code)
     template = ChatTemplate(loaded.tokenizer)
     prompts = [template.prompt(question.messages) for question in questions]

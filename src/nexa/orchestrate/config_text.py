@@ -15,7 +15,8 @@ HEADER = """\
 # know is refused with the nearest name, never passed over.
 """
 PUBLISH = """\
-# Where the model goes once a run has ended well: `nexa publish` needs only --repo, or this.
+# With this section `nexa train` publishes a run that has ended well; without it, do it by hand:
+# nexa publish --repo OWNER/NAME
 # publish:
 #   repo: you/{name}
 #   hub: local            # a folder on this machine, laid out as a Hub repository

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nexa.cli.format import clean
+from nexa.cli.main import main
+from tests.support.project import Finished, rows, write_rows
+
+Captured = pytest.CaptureFixture[str]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+# -- eval ----------------------------------------------------------------------------------------
+
+
+def test_a_model_s_scores_are_a_table_with_a_column_a_domain(
+    project: Finished, capsys: Captured
+) -> None:
+    assert main(["eval", "checkpoint/tiny-llama-elements@v1"]) == 0
+    out, err = capsys.readouterr()
+    lines = [line.split() for line in out.splitlines()]
+    assert lines[0] == ["export/tiny-llama-elements:", "scores/tiny-llama-elements-tuned@v1"]
+    assert lines[1] == ["metric", "all", "gases", "metals"]
+    assert lines[2][0] == "exact"
+    assert "stops by itself" in out
+    assert "nats a token" in out
+    assert "reused answers/tiny-llama-elements-tuned@v1" in err
+
+
+def test_scores_as_json(project: Finished, tiny_llama: Path, capsys: Captured) -> None:
+    write_rows(project.root / "more.jsonl", rows(range(200, 204)))
+    words = ["--data", "more.jsonl", "--rows", "3", "--max-new-tokens", "5"]
+    assert main(["eval", str(tiny_llama), *words, "--json", "-q"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["metrics"]["exact"]["n"] == 3
+    assert told["model"]["name"] == "tiny-llama"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "complaint"),
+    [
+        ([], 2, "Missing argument 'MODEL'"),
+        (["no-such-model"], 5, "there is no model 'no-such-model'"),
+        (["checkpoint/tiny-lama"], 1, "there is no checkpoint named 'tiny-lama'"),
+        (["1999-01-01"], 2, "there is no run 1999-01-01"),
+        (["latest", "--suite", "element"], 1, "suite/elements"),
+        (["latest", "--data", "no.jsonl"], 4, "no.jsonl"),
+        (["latest", "--rows", "3"], 2, "--data FILE"),
+        (["latest", "--data", "eval.jsonl", "--rows", "0"], 2, "0 is not in the range"),
+        (["latest", "--data", "eval.jsonl", "--suite", "elements"], 2, "leave one out"),
+        (["latest", "--base-source", "wheel"], 5, "for aliases with several sources"),
+    ],
+)
+def test_bad_words_end_with_their_code_and_a_line(
+    project: Finished, capsys: Captured, words: list[str], code: int, complaint: str
+) -> None:
+    assert main(["eval", *words, "-q"]) == code
+    assert complaint in capsys.readouterr().err
+
+
+def test_with_nothing_to_ask_the_ways_out_are_named(
+    tmp_path: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["eval", str(tiny_llama)]) == 2
+    assert "--data FILE, --suite NAME, or a config.yaml here" in capsys.readouterr().err
+
+
+# -- compare -------------------------------------------------------------------------------------
+
+
+def test_two_models_side_by_side(project: Finished, tiny_llama: Path, capsys: Captured) -> None:
+    assert main(["compare", str(tiny_llama), "latest", "-q"]) == 0
+    heading, first, *_ = capsys.readouterr().out.splitlines()
+    assert heading.split("  ")[0] == "metric"
+    assert "B minus A" in heading
+    assert first.startswith("exact  ")
+    assert main(["compare", str(tiny_llama), "latest", "--json", "-q"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    report = project.tiers.store.by_digest(project.manifest.outputs["report"]).body
+    assert told == [c.model_dump(mode="json") for c in report.comparisons]
+
+
+# -- chat ----------------------------------------------------------------------------------------
+
+
+def talk(monkeypatch: pytest.MonkeyPatch, said: io.StringIO, *words: str) -> int:
+    monkeypatch.setattr(sys, "stdin", said)
+    return main(["chat", *words, "--max-new-tokens", "6"])
+
+
+def test_a_pipe_is_answered_line_by_line_until_it_ends(
+    project: Finished, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    assert talk(monkeypatch, io.StringIO("The value of iron12?\nAnd zinc?\n"), "latest") == 0
+    piped = capsys.readouterr().out
+    assert "you: " not in piped
+    told = answers(monkeypatch, capsys, "The value of iron12?\nAnd zinc?\n", "latest")
+    assert [turn["role"] for turn in told] == ["user", "assistant"] * 2
+    shown = "".join(f"{turn['content']}\n" for turn in told if turn["role"] == "assistant")
+    assert piped == clean(shown)
+
+
+def test_on_a_terminal_the_user_is_asked_and_an_empty_line_ends_it(
+    project: Finished, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    assert talk(monkeypatch, Terminal("Hello\n\nnever read\n"), str(tiny_llama)) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("you: ")
+    assert out.count("you: ") == 2
+
+
+def test_a_system_message_comes_first(
+    project: Finished, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    told = answers(monkeypatch, capsys, "Hello\n", str(tiny_llama), "--system", "Be brief.")
+    assert told[0] == {"role": "system", "content": "Be brief."}
+
+
+def test_an_unknown_model_ends_with_its_code(
+    project: Finished, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    assert talk(monkeypatch, io.StringIO(""), "smolm2-135m") == 5
+    assert "the nearest alias is smollm2-135m" in capsys.readouterr().err
+
+
+def answers(
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured, said: str, *words: str
+) -> list[dict[str, Any]]:
+    assert talk(monkeypatch, io.StringIO(said), *words, "--json", "-q") == 0
+    told: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
+    return told
