@@ -13,7 +13,7 @@ from nexa.core.manifest import PRIVATE, Cost, RunManifest
 from nexa.core.records import KINDS
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTED = [RunManifest, Cost, *KINDS.values(), *_parts()]
+DOCUMENTED = [RunManifest, Cost, *KINDS.values(), *sorted(_parts(), key=lambda part: part.__name__)]
 
 
 @pytest.mark.parametrize("model", DOCUMENTED, ids=lambda model: model.__name__)
