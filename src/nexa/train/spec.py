@@ -140,8 +140,8 @@ def resolve_precision(
 
 
 # A LoRA step over a flat batch saves about this many values a token for its backward pass: for
-# each layer 16 of the model's width, 6 of the MLP's and (own attention, documents of about 256
-# tokens) 256 probabilities a head. Measured peaks: benchmarks/README.md.
+# each layer 16 of the model's width, 6 of the MLP's and, with documents of some 250 tokens, 256
+# attention probabilities a head. SmolLM2-135M in bfloat16: 1.2 MB a token told, 1.1 MB measured.
 WIDTHS_A_LAYER, MLP_WIDTHS_A_LAYER, PROBABILITIES_A_HEAD = 16, 6, 256
 LARGEST_MICRO_TOKENS, SMALLEST_MICRO_TOKENS = 4096, 512
 
