@@ -171,7 +171,7 @@ def test_every_mistake_is_told_at_once_in_the_files_order() -> None:
         "line 15: lora.target_modules: should be 'all-linear' or should be a valid string "
         "(got [1])",
         "line 18: training.lerning_rate is not a key: known: method, epochs, max_steps, "
-        "gradient_accumulation, micro_tokens, seed, precision, output_dir",
+        "gradient_accumulation, micro_tokens, seed, precision, checkpoints, output_dir",
         "line 20: publish.repo: should be owner/name, in letters, digits, single '-' and '.', "
         "or '_' (got '../../etc')",
     ]

@@ -113,6 +113,15 @@ class LoraSection(Section):
     )
 
 
+class CheckpointsSection(Section):
+    """What a killed run goes on from."""
+
+    every: Positive | Auto = Field(
+        default="auto", description="steps between two checkpoints; auto: a tenth of the run"
+    )
+    keep: Positive = Field(default=2, description="checkpoints that are kept; older ones go")
+
+
 class TrainingSection(Section):
     """How long and with what care."""
 
@@ -127,6 +136,7 @@ class TrainingSection(Section):
     )
     seed: Annotated[Count, Field(lt=2**32)] = 0
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
+    checkpoints: CheckpointsSection = CheckpointsSection()
     output_dir: str = "./output"
 
     @model_validator(mode="after")

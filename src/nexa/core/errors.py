@@ -4,9 +4,17 @@ NexaError            1
 +-- UsageError       2   a wrong flag or argument
 +-- ConfigError      3   config.yaml
 +-- DataError        4   a data file, a row, a dataset
-|   +-- TemplateError    a chat template whose loss mask cannot be known
+|   +-- FormatError     14   rows of no known shape
+|   +-- TruncationError 15   the cut to max_length takes answers away
+|   +-- LeakError       16   evaluation rows among the training rows
+|   +-- TemplateError   17   a chat template whose trained tokens cannot be known, or that ends no turn
+|       +-- MaskError       18   tokens that must bear loss do not
+|       +-- BosError        19   a row begins with two beginning-of-sequence tokens
 +-- ModelError       5   a model that cannot be found, read or loaded
+|   +-- VocabularyError 20   tokenizer and embedding do not fit
+|   +-- WeightsError    21   weights that are not numbers
 +-- TrainingError    6   a guard stopped the training
+|   +-- NothingTrained  22   no parameter would be trained
 +-- EvalError        7   a suite, a generation, a score
 +-- ParityError      8   a merge or an export that is not the model it came from
 +-- GateError        9   publishing refused
@@ -14,6 +22,8 @@ NexaError            1
 +-- StorageError    11   no space, no permission, a torn write
 +-- NetworkError    12   a download or an upload
 +-- MissingExtra    13   an optional package is not installed
++-- AccessError     23   a token that is missing, wrong, expired or may not do this
++-- CapacityError   24   the machine's memory does not hold this
 (Ctrl-C            130)
 """
 
@@ -65,8 +75,40 @@ class DataError(NexaError, ValueError):
     exit_code = 4
 
 
+class FormatError(DataError):
+    """Rows of no known shape; names the keys that were meant."""
+
+    exit_code = 14
+
+
+class TruncationError(DataError):
+    """The cut to `max_length` takes whole answers away."""
+
+    exit_code = 15
+
+
+class LeakError(DataError):
+    """Evaluation rows are among the training rows."""
+
+    exit_code = 16
+
+
 class TemplateError(DataError):
-    """A chat template under which the trained tokens cannot be known for certain."""
+    """A chat template whose trained tokens cannot be known for certain, or that ends no turn."""
+
+    exit_code = 17
+
+
+class MaskError(TemplateError):
+    """Tokens that must bear loss, the end of a turn above all, do not."""
+
+    exit_code = 18
+
+
+class BosError(TemplateError):
+    """Text that begins with two beginning-of-sequence tokens."""
+
+    exit_code = 19
 
 
 class ModelError(NexaError, ValueError):
@@ -75,10 +117,28 @@ class ModelError(NexaError, ValueError):
     exit_code = 5
 
 
+class VocabularyError(ModelError):
+    """A tokenizer whose ids the model's embedding does not have."""
+
+    exit_code = 20
+
+
+class WeightsError(ModelError):
+    """Weights that are not numbers; names the tensors."""
+
+    exit_code = 21
+
+
 class TrainingError(NexaError, RuntimeError):
     """A guard stopped the training before it could waste a run."""
 
     exit_code = 6
+
+
+class NothingTrained(TrainingError):
+    """No parameter would be trained."""
+
+    exit_code = 22
 
 
 class EvalError(NexaError, ValueError):
@@ -121,6 +181,18 @@ class MissingExtra(NexaError, ImportError):
     """An optional package is not installed; names the install line."""
 
     exit_code = 13
+
+
+class AccessError(NexaError, PermissionError):
+    """A token that is missing, wrong, expired, or may not do what was asked."""
+
+    exit_code = 23
+
+
+class CapacityError(NexaError, RuntimeError):
+    """The machine's memory does not hold what was asked; says what would fit."""
+
+    exit_code = 24
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
