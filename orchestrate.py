@@ -21,7 +21,7 @@ def command_line(argv: Sequence[str]) -> list[str]:
     parser.add_argument("--run_id", default="latest", help="the run to evaluate")
     parser.add_argument("--model_dir", default="./output", help="the model to publish")
     parser.add_argument("--repo", help="OWNER/NAME to publish it as; else config.yaml's")
-    parser.add_argument("--hub", help="where to publish: local, or a folder; else config.yaml's")
+    parser.add_argument("--hub", help="where to publish: local, a folder, a Hub's address")
     asked = parser.parse_args(argv)
     given = [("--repo", asked.repo), ("--hub", asked.hub)]
     return {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +11,12 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
+    from tests.support.hub_emulator import HubEmulator
     from tests.support.project import Finished
+
+# huggingface_hub reads its environment once, when it is imported. The emulated Hub has no Xet.
+os.environ["HF_HUB_DISABLE_XET"] = "1"
+os.environ.pop("HF_HUB_OFFLINE", None)
 
 # No deadline and no new random examples: a slow or an unlucky machine fails no test.
 settings.register_profile("nexa", deadline=None, derandomize=True, database=None)
@@ -18,11 +25,12 @@ settings.load_profile("nexa")
 
 @pytest.fixture(autouse=True)
 def _own_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or writes the user's caches, and none reaches the network."""
+    """No test reads or writes the user's caches or session, and none reaches the network."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("NEXA_CACHE", str(tmp_path / "nexa-cache"))
-    monkeypatch.delenv("NEXA_SCRATCH", raising=False)
-    monkeypatch.delenv("NEXA_DURABLE", raising=False)
+    monkeypatch.setenv("NEXA_RUNTIME", str(tmp_path / "runtime"))
+    for name in ("NEXA_SCRATCH", "NEXA_DURABLE", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(scope="session")
@@ -50,3 +58,21 @@ def project(finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     copied = finished.copy(tmp_path / "elements")
     monkeypatch.chdir(copied.root)
     return copied
+
+
+@pytest.fixture
+def hub_emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubEmulator]:
+    """A Hub on loopback. HF_ENDPOINT names it, here and in child processes; no token is set."""
+    from huggingface_hub import constants
+
+    from tests.support.hub_emulator import HubEmulator
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+    for name in ("HF_HUB_OFFLINE", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_TOKEN_PATH", str(tmp_path / "no-hub-token"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+    with HubEmulator() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        yield hub

@@ -21,7 +21,6 @@ from tests.architecture.files import ROOT, SOURCE
 DOCUMENT = ROOT / "docs" / "ARCHITECTURE_v1.md"
 HEADER = "| spec | named there | where here | how it is proved |"
 LATER = {
-    "The path cannot lie",
     "The fused engine",
     "Weights",
     "The data engine",

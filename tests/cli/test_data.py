@@ -8,6 +8,7 @@ import pytest
 from nexa.cli.main import main
 from nexa.core.manifest import find_manifest
 from nexa.core.tiers import Tiers
+from tests.faults.test_fuzzed_files import WRITERS, question_answers
 from tests.support.project import Finished, rows, write_project, write_rows
 
 Captured = pytest.CaptureFixture[str]
@@ -51,7 +52,7 @@ def test_preparing_is_a_run_of_its_own(here: Path, capsys: Captured) -> None:
 @pytest.mark.parametrize(
     ("line", "code", "complaint"),
     [
-        ('{"question": "?", "reply": "!"}', 4, "no row has a shape that can be trained on"),
+        ('{"question": "?", "reply": "!"}', 14, "no row has a shape that can be trained on"),
         ("", 4, "train.jsonl"),
     ],
 )
@@ -94,6 +95,24 @@ def test_a_row_that_cannot_be_read_says_why(here: Path, tiny_llama: Path, capsys
     assert "mixed.jsonl:2: 0 of 0 tokens trained\n  line 2: " in out
 
 
+@pytest.mark.parametrize("kind", WRITERS)
+def test_every_format_is_shown_and_set_up(
+    here: Path, tiny_llama: Path, capsys: Captured, kind: str
+) -> None:
+    (here / f"rows.{kind}").write_bytes(WRITERS[kind](question_answers(12)))
+    words = ["data", "mask", f"rows.{kind}", "--model", str(tiny_llama), "--rows", "1", "--json"]
+    assert main(words) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert any("It is 0 ä" in text and trained for text, trained, _ in row["spans"])
+    if kind in ("txt", "md"):
+        return  # a dozen lines are too few pieces to set some aside
+    command = ["init", "--base", str(tiny_llama), "--data", f"rows.{kind}", "--output", "other"]
+    assert main([*command, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["data"]["format"] == "question-answer"
+    assert told["data"]["rows"] == 12
+
+
 @pytest.mark.parametrize(
     ("words", "code", "complaint"),
     [
@@ -132,3 +151,39 @@ def test_datasets_are_listed(project: Finished, capsys: Captured) -> None:
 def test_without_datasets_it_says_so(here: Path, capsys: Captured) -> None:
     assert main(["data", "list"]) == 0
     assert capsys.readouterr().out == "no datasets yet\n"
+
+
+# -- merge ---------------------------------------------------------------------------------------
+
+
+def test_merged_rows_are_a_new_version(project: Finished, capsys: Captured) -> None:
+    write_rows(project.root / "new.jsonl", rows(range(300, 304)))
+    assert main(["data", "merge", "elements", "new.jsonl"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("dataset/elements@v2\n")
+    assert [line.split() for line in out.splitlines()[1:]] == [
+        ["made", "from", "dataset/elements@v1"],
+        ["added", "to", "train", "4", "rows"],
+    ]
+    assert main(["data", "merge", "elements", "new.jsonl", "-q"]) == 0
+    assert "nothing new: exact duplicate 4" in capsys.readouterr().out
+    assert main(["data", "merge", "elements", "new.jsonl", "--json", "-q"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["dataset"], told["parent"]) == ("dataset/elements@v2", "dataset/elements@v2")
+    assert (told["added"], told["why"]) == ({"train": 0}, "exact duplicate 4")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "complaint"),
+    [
+        (["elements"], 2, "Missing argument 'FILE...'"),
+        (["elements", "new.jsonl"], 4, "there is no"),
+        (["elements", "eval.jsonl", "--config", "no.yaml"], 3, "there is no no.yaml"),
+        (["metals", "eval.jsonl"], 1, "there is no dataset named 'metals'"),
+    ],
+)
+def test_a_merge_of_what_is_not_there_says_so(
+    project: Finished, capsys: Captured, words: list[str], code: int, complaint: str
+) -> None:
+    assert main(["data", "merge", *words]) == code
+    assert complaint in capsys.readouterr().err

@@ -77,3 +77,13 @@ def test_an_edited_config_is_kept_and_the_way_out_named(
     assert "--force replaces it" in capsys.readouterr().err
     assert main([*words, "--force"]) == 0
     assert capsys.readouterr().out.startswith("Replaced config.yaml with:\n")
+
+
+def test_a_name_and_a_share_are_flags(
+    data: Path, tiny_llama: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["init", "--base", str(tiny_llama), "--data", "data/train.jsonl", "--name", "mine"]
+    assert main([*words, "--eval-fraction", "0.25"]) == 0
+    told = capsys.readouterr().out
+    assert "  Output: ./output/mine/\n" in told
+    assert "  Held out: set aside when training begins (308 samples)\n" in told

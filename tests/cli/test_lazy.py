@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import pty
 import sys
 
 import click
@@ -58,3 +60,19 @@ def test_a_command_is_found_by_name_and_others_are_not() -> None:
     assert group.list_commands(context) == ["finish"]
     assert group.get_command(context, "finish") is finish
     assert group.get_command(context, "nothing") is None
+
+
+def test_alone_on_a_terminal_a_group_may_be_a_command_and_in_a_pipe_it_is_help(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = {"Samples": {"twice": ("tests.cli.sample:twice", "Do it twice.")}}
+    alone = LazyGroup("group", table, help="Samples.", alone="twice")
+    alone.main([], prog_name="group", standalone_mode=False)
+    assert capsys.readouterr().out.startswith("Usage: group")
+    ours, theirs = pty.openpty()
+    with open(theirs) as end:
+        monkeypatch.setattr(sys, "stdin", end)
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+        alone.main([], prog_name="group", standalone_mode=False)
+    os.close(ours)
+    assert capsys.readouterr().out == ""  # the command ran, which says nothing

@@ -12,7 +12,7 @@ Captured = pytest.CaptureFixture[str]
 
 
 def test_runs_are_listed_oldest_first(project: Finished, capsys: Captured) -> None:
-    assert main(["train", "-q"]) == 0
+    assert main(["train", "-q", "--no-check"]) == 0
     assert main(["data", "prepare", "-q"]) == 0
     capsys.readouterr()
     assert main(["runs", "list"]) == 0
@@ -58,7 +58,7 @@ def test_one_run_is_shown_field_by_field(
 
 
 def test_what_was_reused_is_a_line(project: Finished, capsys: Captured) -> None:
-    assert main(["train", "-q"]) == 0
+    assert main(["train", "-q", "--no-check"]) == 0
     capsys.readouterr()
     assert main(["runs", "show"]) == 0
     assert "  eval_dataset, suite, dataset, base_answers, " in capsys.readouterr().out

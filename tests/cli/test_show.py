@@ -3,6 +3,8 @@ from __future__ import annotations
 import io
 import json
 
+import pytest
+
 from nexa.cli.show import Output
 
 
@@ -52,6 +54,13 @@ def test_without_json_the_human_form_is_shown() -> None:
 def test_styles_reach_a_terminal_only() -> None:
     out, stream = output(terminal=True)
     out.say("half", bold=True)
+    assert stream.getvalue() == "\x1b[1mhalf\x1b[0m\n"
+
+
+def test_colours_are_left_out_where_the_user_wants_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    out, stream = output(terminal=True)
+    out.say("half", bold=True, fg="green")
     assert stream.getvalue() == "\x1b[1mhalf\x1b[0m\n"
 
 

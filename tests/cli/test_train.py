@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ def test_it_tells_the_story_and_where_everything_is(
 ) -> None:
     write_project(tmp_path, tiny_llama)
     monkeypatch.chdir(tmp_path)
-    assert main(["train"]) == 0
+    assert main(["train", "--no-check"]) == 0
     out, err = capsys.readouterr()
     assert "Epoch 1/1: loss=" in err
     assert f"Saved: {tmp_path}/output/model.safetensors (" in err
@@ -37,7 +38,7 @@ def test_it_tells_the_story_and_where_everything_is(
 def test_a_second_time_it_says_what_it_reused(
     project: Finished, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["train"]) == 0
+    assert main(["train", "--no-check"]) == 0
     told = capsys.readouterr().err
     for label in ("dataset/elements@v1", "checkpoint/tiny-llama-elements@v1"):
         assert f"reused {label}: made before by the same recipe\n" in told
@@ -45,7 +46,7 @@ def test_a_second_time_it_says_what_it_reused(
 
 
 def test_with_json_it_is_one_object(project: Finished, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", "--json", "-q"]) == 0
+    assert main(["train", "--json", "-q", "--no-check"]) == 0
     out, err = capsys.readouterr()
     told = json.loads(out)
     assert told["manifest"]["status"] == "done"
@@ -62,7 +63,8 @@ def test_a_plan_is_shown_and_nothing_is_made(
     write_project(tmp_path, tiny_llama)
     monkeypatch.chdir(tmp_path)
     assert main(["train", "--dry-run"]) == 0
-    assert "method       lora (rank 4, alpha 8)" in capsys.readouterr().out
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["method", "lora", "(rank", "4,", "alpha", "8)"] in lines
     assert main(["train", "--dry-run", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["rows a step"] == 4
     assert not (tmp_path / "runs").exists()
@@ -81,7 +83,7 @@ def test_a_config_of_another_folder_is_taken_as_it_stands_there(
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
     config = os.path.join(os.pardir, "sub", "config.yaml")
-    assert main(["train", config]) == 0, capsys.readouterr().err
+    assert main(["train", config, "--no-check"]) == 0, capsys.readouterr().err
     out = capsys.readouterr().out
     folder = tmp_path / "sub" / "hub" / "you" / "it"
     assert f"Published: {folder}\n" in out
@@ -102,7 +104,7 @@ def test_a_config_of_another_folder_is_taken_as_it_stands_there(
         (["no-model.yaml"], 5, "no-model"),
         (["guarded.yaml"], 6, "training changed nothing"),
         (["full-folder.yaml"], 11, "thesis.tex"),
-        (["network.yaml"], 2, "cannot publish to https://huggingface.co"),
+        (["network.yaml"], 23, "there is no Hub token"),
         (["--nonsense"], 2, "nexa train --help"),
     ],
 )
@@ -131,7 +133,7 @@ def test_bad_input_ends_with_its_code_and_a_line(
     publish = {"repo": "you/it"}
     write_config(tmp_path, tiny_llama, publish=publish).rename(tmp_path / "network.yaml")
     (tmp_path / "broken.yaml").write_text("modle: {path: m}\n")
-    assert main(["train", *words, "-q"]) == code
+    assert main(["train", *words, "-q", "--no-check"]) == code
     assert complaint in capsys.readouterr().err
 
 
@@ -148,10 +150,29 @@ def test_ctrl_c_ends_with_130_and_keeps_what_was_finished(
     write_project(tmp_path, tiny_llama)
     monkeypatch.chdir(tmp_path)
     with listening(stop):
-        assert main(["train", "-q"]) == INTERRUPTED
+        assert main(["train", "-q", "--no-check"]) == INTERRUPTED
     assert "what was finished is kept" in capsys.readouterr().err
-    assert main(["train"]) == 0
+    assert main(["train", "--no-check"]) == 0
     assert "reused dataset/" in capsys.readouterr().err
+
+
+def test_sigterm_ends_with_143_and_says_how_to_go_on(
+    tmp_path: Path,
+    tiny_llama: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stop(event: Event) -> None:
+        if event["kind"] == "progress" and event["task"] == "training" and event["done"] == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    write_project(tmp_path, tiny_llama)
+    monkeypatch.chdir(tmp_path)
+    with listening(stop):
+        assert main(["train", "-q", "--no-check"]) == 143
+    assert "it goes on from step 2" in capsys.readouterr().err
+    assert main(["train", "--no-check"]) == 0
+    assert "Going on from step 2 of 4: " in capsys.readouterr().err
 
 
 def test_a_refused_publication_ends_with_its_code_after_a_run_that_ended_well(
@@ -169,7 +190,7 @@ def test_a_refused_publication_ends_with_its_code_after_a_run_that_ended_well(
         eval={"forgetting_limit_nats": 1e-6},
         publish={"repo": "you/it", "hub": "local"},
     )
-    assert main(["train", "-q"]) == 9
+    assert main(["train", "-q", "--no-check"]) == 9
     assert "--allow forgetting" in capsys.readouterr().err
     assert main(["publish", "-q", "--allow", "forgetting"]) == 0
     assert "Published: " in capsys.readouterr().out

@@ -180,6 +180,13 @@ def test_the_same_prompt_is_a_leak_whatever_the_answer() -> None:
     assert (hit.train_index, hit.eval_index, hit.reason) == (0, 0, "same prompt")
 
 
+def test_texts_without_a_prompt_do_not_have_the_same_one() -> None:
+    train = [Example("", "Iron melts at a heat that few fires reach.")]
+    held_out = [Example("", "Gold was found in rivers by people with patience.")]
+    assert leaks(train, held_out) == []
+    assert [hit.reason for hit in leaks(train, train)] == ["near-duplicate"]
+
+
 def test_a_held_out_row_with_one_word_changed_is_a_leak() -> None:
     train = [Example(note(metal, seed), metal) for metal in METALS for seed in range(3)]
     held_out = [Example(note("osmium", 0), "osmium"), Example(note("radium", 0), "radium")]

@@ -4,15 +4,36 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import pickle
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexa.core.errors import StorageError
-from nexa.core.secrets import MASK, Redactor, Secret, find_secrets, hub_token, redact
+from nexa import session
+from nexa.core.errors import AccessError, StorageError
+from nexa.core.secrets import (
+    HANDED_OVER,
+    MASK,
+    SESSION,
+    Redactor,
+    Secret,
+    child_environment,
+    find_secrets,
+    handed_over,
+    holding,
+    hub_endpoint,
+    hub_token,
+    masked,
+    redact,
+    token_from,
+)
+from tests.session.processes import short_folder
 
 TOKEN = "hf_" + "aB3d" * 9
 # The form that each issuer documents; none of these was ever issued.
@@ -25,6 +46,9 @@ CREDENTIALS = [
     "AKIA" + "ABCD" * 4,
     "tskey-auth-" + "k3X-" * 5,
     "xoxb-" + "123-" * 4,
+    "api_org_" + "aBcD" * 9,
+    "glpat-" + "aB3_" * 6,
+    "AIza" + "aB3_-" * 7,
 ]
 INNOCENT = [
     "hf_transfer",
@@ -138,7 +162,9 @@ def test_then_the_file_that_the_hubs_own_client_keeps(
     path.write_text(f"{TOKEN}\n")
     monkeypatch.setenv("HOME", str(tmp_path if variable == "HOME" else tmp_path / "nobody"))
     value = str(path) if variable == "HF_TOKEN_PATH" else str(tmp_path)
-    found = hub_token({} if variable == "HOME" else {variable: value})
+    found = hub_token(
+        {"NEXA_RUNTIME": str(tmp_path), **({} if variable == "HOME" else {variable: value})}
+    )
     assert found is not None
     assert found.reveal() == TOKEN
     assert str(path) in found.source
@@ -155,3 +181,186 @@ def test_a_token_file_that_cannot_be_read_is_told_without_its_contents(tmp_path:
     with pytest.raises(StorageError, match="token file") as caught:
         hub_token({"HF_HOME": str(tmp_path)})
     assert TOKEN not in str(caught.value)
+
+
+def test_the_session_comes_between_the_parent_and_the_file(
+    tmp_path: Path, token_in_session: str
+) -> None:
+    (tmp_path / "token").write_text("hf_" + "f" * 34)
+    found = hub_token({**os.environ, "HF_HOME": str(tmp_path)})
+    assert found is not None
+    assert (found.reveal(), found.source) == (token_in_session, SESSION)
+    found = hub_token({"NEXA_RUNTIME": str(tmp_path / "none"), "HF_HOME": str(tmp_path)})
+    assert found is not None
+    assert "token file" in found.source
+
+
+@pytest.fixture
+def token_in_session(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A token in a real session."""
+    with short_folder() as folder:
+        monkeypatch.setenv("NEXA_RUNTIME", str(folder))
+        session.login(Secret("hf_" + "s" * 34, "the test"), validate=False)
+        yield "hf_" + "s" * 34
+
+
+def test_a_token_that_was_just_typed_comes_before_all_for_a_block() -> None:
+    typed = Secret("hf_" + "t" * 34, "typed")
+    environment = {"HF_TOKEN": TOKEN}
+    with holding(typed):
+        assert hub_token(environment) is typed
+    with holding(None):
+        found = hub_token(environment)
+        assert found is not None
+        assert found.reveal() == TOKEN
+
+
+def test_a_token_that_was_found_is_known_to_the_redactor() -> None:
+    assert hub_token({"HF_TOKEN": "unusual-form-of-a-token"}) is not None
+    assert redact("say unusual-form-of-a-token") == f"say {MASK}"
+
+
+def test_the_hub_is_where_the_environment_says() -> None:
+    assert hub_endpoint({}) == "https://huggingface.co"
+    assert hub_endpoint({"HF_ENDPOINT": " "}) == "https://huggingface.co"
+    assert hub_endpoint({"HF_ENDPOINT": "http://127.0.0.1:9/"}) == "http://127.0.0.1:9"
+
+
+# -- what a person types ---------------------------------------------------------------------
+
+
+def test_what_stands_around_a_token_is_not_part_of_it() -> None:
+    found = token_from(f" {TOKEN}\r\n", "the prompt")
+    assert (found.reveal(), found.source) == (TOKEN, "the prompt")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "empty"),
+        (" \n", "empty"),
+        ("hf_ab cd", "a blank at position 6 of 8"),
+        ("hf_ab\ncd", "a blank at position 6 of 8"),
+        ("hf_ab\x1b[0m", "a character that no token has at position 6"),
+        ("hf_ab\x00", "a character that no token has"),
+        ("hf_ab\u00e9", "a character that no token has"),
+        ("hf_ab\ufffd", "a character that no token has"),
+    ],
+)
+def test_a_malformed_token_is_refused_without_being_shown(text: str, said: str) -> None:
+    with pytest.raises(AccessError, match=said) as caught:
+        token_from(text, "the prompt")
+    assert "hf_ab" not in str(caught.value)
+
+
+def test_a_mask_shows_the_two_ends_of_a_long_token_and_nothing_of_a_short_one() -> None:
+    assert masked(Secret("hf_abcdefghijklmnopqrstuvwxyz", "test")) == "hf_ab...wxyz"
+    assert masked(Secret("hf_short", "test")) == "..."
+
+
+# -- child processes -------------------------------------------------------------------------
+
+
+def test_a_childs_environment_holds_no_credential_by_name_or_by_look() -> None:
+    harmless = {
+        "PATH": "/bin",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_TOKEN_PATH": "/h/token",
+        "HF_HOME": "/h",
+        "SSH_AUTH_SOCK": "/run/agent",
+        "KEYBOARD": "us",
+        "MONKEY": "yes",
+    }
+    secrets = {
+        "HF_TOKEN": "x",
+        "HUGGING_FACE_HUB_TOKEN": "x",
+        "WANDB_API_KEY": "x",
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "TAILSCALE_AUTH_KEY": "x",
+        "OPENAI_APIKEY": "x",
+        "GH_PAT": "x",
+        "db_password": "x",
+        "INNOCENT": f"a {TOKEN} inside",
+        HANDED_OVER: "5:1",
+    }
+    assert child_environment({**harmless, **secrets}) == harmless
+
+
+def child(code: str, token: Secret | None, environment: dict[str, str]) -> str:
+    """What a child prints that was handed a token."""
+    with handed_over(token, environment) as (clean, descriptors):
+        assert TOKEN not in str(clean)
+        return subprocess.run(
+            [sys.executable, "-c", f"from nexa.core.secrets import hub_token\n{code}"],
+            env=clean,
+            pass_fds=descriptors,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
+
+def test_a_child_gets_a_token_of_the_environment_through_a_pipe_once() -> None:
+    environment = {**os.environ, "HF_TOKEN": TOKEN}
+    code = (
+        "import os, subprocess, sys\n"
+        "token = hub_token()\n"
+        "print(token.source, token.reveal() == 'hf_' + 'aB3d' * 9, hub_token() is token)\n"
+        "again = 'from nexa.core.secrets import hub_token; print(hub_token())'\n"
+        "sys.stdout.flush()\n"
+        "subprocess.run([sys.executable, '-c', again], check=True)\n"
+        f"print({TOKEN[3:]!r} in open('/proc/self/environ').read())\n"
+    )
+    told = child(code, hub_token(environment), environment)
+    assert told.splitlines() == ["the parent process True True", "None", "False"]
+
+
+def test_a_child_asks_the_session_itself(token_in_session: str) -> None:
+    token = hub_token()
+    with handed_over(token) as (environment, descriptors):
+        assert descriptors == ()
+        assert HANDED_OVER not in environment
+    assert child("print(hub_token().source)", token, dict(os.environ)).strip() == SESSION
+
+
+def test_without_a_token_nothing_is_handed_over() -> None:
+    assert child("print(hub_token())", None, dict(os.environ)).strip() == "None"
+
+
+@pytest.mark.parametrize("handed", ["", "x", "5", "99999:1", "0:1", "-1:1"])
+def test_a_variable_that_names_no_pipe_of_ours_is_passed_over(handed: str, tmp_path: Path) -> None:
+    environment = {HANDED_OVER: handed, "HF_HOME": str(tmp_path), "NEXA_RUNTIME": str(tmp_path)}
+    assert hub_token(environment) is None
+
+
+def test_another_file_under_the_pipes_number_is_not_read(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"another's")
+    os.close(writing)
+    other = {HANDED_OVER: f"{reading}:1", "HF_HOME": str(tmp_path), "NEXA_RUNTIME": str(tmp_path)}
+    assert hub_token(other) is None
+    assert os.read(reading, 20) == b"another's"
+    os.close(reading)
+
+
+def test_an_empty_pipe_holds_no_token(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(writing)
+    handed = f"{reading}:{os.fstat(reading).st_ino}"
+    environment = {HANDED_OVER: handed, "HF_HOME": str(tmp_path), "NEXA_RUNTIME": str(tmp_path)}
+    assert hub_token(environment) is None
+
+
+def test_a_private_key_is_taken_out_with_its_lines() -> None:
+    key = (
+        "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNz\naC1rZXk=\n-----END OPENSSH PRIVATE KEY-----"
+    )
+    assert redact(f"key: {key} end") == f"key: {MASK} end"
+    assert find_secrets(f"first\n{key}") == [2]
+
+
+def test_a_secret_in_an_address_is_taken_out_too() -> None:
+    redactor = Redactor()
+    redactor.learn(Secret("pass/word+more", "test"))
+    assert redactor("https://hub/?t=pass%2Fword%2Bmore") == f"https://hub/?t={MASK}"

@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nexa.core.errors import IntegrityError
+from nexa.core.events import listening
 from nexa.core.identity import fingerprint, sha256_bytes
+from nexa.core.records import Artifact, SuiteBody
 from nexa.core.store import (
     Store,
     UnknownArtifact,
@@ -202,6 +204,40 @@ def test_a_recipe_whose_bytes_or_record_are_gone_has_made_nothing(store: Store) 
     assert store.made_by(recipe) is None
     (store.root / "recipes" / recipe).write_text("torn")
     assert store.made_by(recipe) is None
+
+
+def damaged(store: Store, sealed: Artifact[SuiteBody]) -> list[Path]:
+    record = store.root / "records" / "suite" / f"{sealed.digest}.json"
+    recipe = next((store.root / "recipes").iterdir())
+    return [store.path(sealed, "prompts.jsonl"), record, recipe]
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+@pytest.mark.parametrize("how", ["cut", "changed"])
+def test_what_was_changed_is_not_reused_but_told_and_made_again(
+    store: Store, which: int, how: str
+) -> None:
+    recipe = fingerprint("freeze", 1, "spec", {})
+    sealed = seal(store, recipe="spec")
+    path = damaged(store, sealed)[which]
+    data = path.read_bytes()
+    path.chmod(0o644)
+    path.write_bytes(data[:-1] if how == "cut" else bytes([data[0] ^ 1, *data[1:]]))
+    told: list[str] = []
+    with listening(lambda event: told.append(event["text"])):
+        assert store.made_by(recipe) is None
+    assert len(told) == 1
+    assert "reused" in told[0]
+    assert seal(store, recipe="spec") == sealed
+    assert store.made_by(recipe) == sealed
+    assert path.read_bytes() == data or which == 2  # a recipe's file tells of times
+
+
+def test_a_blob_that_was_only_copied_is_read_again_and_reused(store: Store) -> None:
+    recipe = fingerprint("freeze", 1, "spec", {})
+    sealed = seal(store, recipe="spec")
+    os.utime(store.path(sealed, "prompts.jsonl"), (1, 1))
+    assert store.made_by(recipe) == sealed
 
 
 # -- what flips, what is missing -----------------------------------------------------------------

@@ -13,7 +13,7 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from nexa.core.errors import MissingExtra, StorageError, UsageError
+from nexa.core.errors import IntegrityError, MissingExtra, StorageError, UsageError
 from nexa.core.identity import sha256_bytes, sha256_file
 from nexa.core.tiers import MARKER, Tiers
 
@@ -249,3 +249,44 @@ def test_a_kill_at_any_moment_never_leaves_a_marker_over_other_bytes(tmp_path: P
         assert {name: sha256_file(folder / name) for name in digests} == digests
         states.add("old" if digests["a.bin"] == sha256_bytes(b"old a.bin") else "new")
     assert states == {"old", "uncommitted", "new"}
+
+
+@pytest.mark.parametrize("place", ["folder", "memory"])
+def test_what_was_committed_is_listed_fetched_and_removed(
+    tmp_path: Path, files: dict[str, Path], place: str
+) -> None:
+    durable = str(tmp_path / "durable") if place == "folder" else f"memory://{tmp_path.name}-f"
+    tiers = of(tmp_path / "project", NEXA_DURABLE=durable)
+    assert tiers.committed("state") == []
+    for name in ("b", "a"):
+        tiers.commit({"x.bin": files["adapter_model.safetensors"]}, f"state/{name}")
+    tiers.write(b"never committed", "state/c/x.bin")
+    assert tiers.committed("state") == ["a", "b"]
+    fetched = tiers.fetch("state/a", tmp_path / "fetched" / "a")
+    assert (fetched / "x.bin").read_bytes() == b"weights"
+    tiers._remove("state/a/x.bin")
+    tiers.write(b"other", "state/a/x.bin")
+    with pytest.raises(IntegrityError, match=r"state/a: x\.bin is not what was committed"):
+        tiers.fetch("state/a", tmp_path / "again")
+    tiers.remove("state/a")
+    tiers.remove("state/never")
+    assert tiers.committed("state") == ["b"]
+
+
+@pytest.mark.parametrize("where", ["folder", "memory://nexa-read"])
+def test_what_was_committed_can_be_listed_and_read(
+    tmp_path: Path, files: dict[str, Path], where: str
+) -> None:
+    durable = str(tmp_path / "durable") if where == "folder" else where
+    tiers = of(tmp_path, NEXA_DURABLE=durable)
+    assert tiers.names() == tiers.names("checkpoints/r") == []
+    tiers.commit(files, "checkpoints/r")
+    tiers.write(b"{}", "manifests/r.json")
+    inside = [f"checkpoints/r/{name}" for name in sorted([MARKER, *files])]
+    assert tiers.names("checkpoints/r") == inside
+    assert tiers.names() == [*inside, "manifests/r.json"]
+    assert tiers.read("manifests/r.json") == b"{}"
+    assert tiers.digest(inside[1]) == sha256_bytes(b"weights")
+    for look in (tiers.read, tiers.digest):
+        with pytest.raises(StorageError, match="r2"):
+            look("manifests/r2.json")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from nexa.core.errors import DataError
@@ -65,10 +69,33 @@ def test_a_folder_without_data_says_what_it_holds(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has no data file") as caught:
         detect(tmp_path)
     assert caught.value.found == "an empty folder"
-    (tmp_path / "notes.txt").touch()
+    (tmp_path / "README.txt").touch()
     with pytest.raises(DataError) as caught:
         detect(tmp_path)
-    assert caught.value.found == "notes.txt"
+    assert caught.value.found == "README.txt"
+
+
+@pytest.mark.parametrize("rows", [3, 200, 450])
+def test_every_format_is_counted_and_told(tmp_path: Path, rows: int) -> None:
+    made = [{"question": f"What is {i}?", "answer": f"It, is {i}"} for i in range(rows)]
+    pq.write_table(pa.Table.from_pylist(made), tmp_path / "x.parquet")
+    lines = "".join(json.dumps(row) + "\n" for row in made)
+    (tmp_path / "x.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    (tmp_path / "x.json").write_text(json.dumps(made))
+    (tmp_path / "x.csv").write_text(
+        "question,answer\n" + "".join(f'"{r["question"]}","{r["answer"]}"\n' for r in made)
+    )
+    found = detect(tmp_path)
+    assert set(found.rows_by_file.values()) == {rows}
+    assert (found.format, found.rows) == ("question-answer", 4 * rows)
+    assert len(found.first) == 3
+    assert [count_rows(path) for path in found.files] == [rows] * 4
+
+
+def test_files_of_one_name_are_told_by_their_folders(write_rows: WriteRows, tmp_path: Path) -> None:
+    one = write_rows([CHAT], "d/a/train.jsonl")
+    two = write_rows([CHAT], "d/b/train.jsonl")
+    assert set(detect(tmp_path / "d").rows_by_file) == {str(one), str(two)}
 
 
 def test_a_file_that_is_gone_cannot_be_counted(tmp_path: Path) -> None:

@@ -56,6 +56,13 @@ def test_a_limit_and_a_format_are_kept_to(write_rows: WriteRows) -> None:
     assert "no key 'prompt' (the file is 'record')" in wrong[0].problem
 
 
+def test_all_of_a_plain_text_is_trained(write_rows: WriteRows) -> None:
+    template = ChatTemplate(tokenizer_for(MISTRAL))
+    (row,) = mask_file(write_rows([{"text": "Iron melts."}]), template)
+    assert [(span.text, span.trained) for span in row.spans] == [("Iron melts.</s>", True)]
+    assert row.tokens == row.trained_tokens
+
+
 def test_a_refused_conversation_raises() -> None:
     with pytest.raises(TemplateError):
         spans(ChatTemplate(tokenizer_for(MISTRAL)), TURNS[:1])

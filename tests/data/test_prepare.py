@@ -215,7 +215,7 @@ def test_rows_that_leak_the_suite_are_left_out(
 
 
 def test_files_of_several_shapes_are_read_each_by_its_own(
-    write_rows: WriteRows, model: ModelFiles, store: Store
+    write_rows: WriteRows, model: ModelFiles, store: Store, notes: list[str]
 ) -> None:
     chat = [
         {
@@ -227,11 +227,18 @@ def test_files_of_several_shapes_are_read_each_by_its_own(
         for i in range(3)
     ]
     write_rows(chat, "d/b.jsonl")
+    write_rows(["{}"], "d/.hidden.jsonl")
+    write_rows([record(20)], "d/c.jsonl")
     folder = write_rows([record(i) for i in range(10, 13)], "d/a.jsonl").parent
     draft = prepare(spec(folder, model), store=store)
     assert draft.body.format == "record, messages"
+    assert notes == [
+        "a.jsonl is read as 'record': 3 of the first 3 rows have the keys prompt, target_answer",
+        "b.jsonl is read as 'messages': 3 of the first 3 rows have the keys messages",
+    ]
     assert [row["origin"] for row in table(draft)] == [
-        *(f"{name}.jsonl:{n}" for name in "ab" for n in (1, 2, 3))
+        *(f"{name}.jsonl:{n}" for name in "ab" for n in (1, 2, 3)),
+        "c.jsonl:1",
     ]
 
 

@@ -111,6 +111,18 @@ def test_a_task_or_metric_that_does_not_fit_is_refused(store: Store) -> None:
         freeze(FreezeSpec(name="x", metrics=("exactmatch",)), dataset=held, store=store)
 
 
+def test_a_text_is_asked_by_its_beginning(store: Store) -> None:
+    text = {"role": "text", "content": "Iron melts at 1811 kelvin and boils at 3134."}
+    rows = [{**made.row("r1", "", ""), "messages": [text]}]
+    draft = freeze(FreezeSpec(name="x"), dataset=made.dataset(store, {"eval": rows}), store=store)
+    (asked,) = read_suite(made.seal(draft, store), store)
+    assert asked.messages == ({"role": "text", "content": "Iron melts at 1811 kelvin and"},)
+    assert asked.target == "boils at 3134."
+    rows[0]["messages"] = [{"role": "text", "content": "Iron"}]
+    with pytest.raises(EvalError, match="r1 cannot be asked"):
+        freeze(FreezeSpec(name="x"), dataset=made.dataset(store, {"eval": rows}), store=store)
+
+
 def test_a_dataset_without_held_out_rows_is_refused(store: Store) -> None:
     rows = made.record_rows()
     for splits in ({"train": rows}, {"train": rows, "eval": []}):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nexa.core import events
-from nexa.core.errors import TemplateError
+from nexa.core.errors import BosError, TemplateError
 from nexa.lm.chat import PLAIN, TEMPLATE_DATE, ChatTemplate
 from tests.lm.templates import (
     CHATML,
@@ -144,8 +144,9 @@ def test_a_prompt_has_exactly_one_bos(form: Format) -> None:
 
 def test_a_template_that_writes_bos_twice_is_refused() -> None:
     form = replace(LLAMA3, template="{{ bos_token }}" + str(LLAMA3.template))
-    with pytest.raises(TemplateError, match="beginning-of-text token twice"):
+    with pytest.raises(BosError, match="begins with 2 beginning-of-text tokens") as caught:
         ChatTemplate(tokenizer_for(form))
+    assert caught.value.exit_code == 19
 
 
 def test_the_default_system_turn_is_in_prompt_and_training_alike() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, dynamic_module_utils
 from transformers.utils import logging as transformers_logging
 
 from nexa.core import events
@@ -269,3 +269,41 @@ def test_loading_is_quiet_and_leaves_the_users_settings(
         transformers_logging.set_verbosity(verbosity)
         switch[shown]()
     assert capfd.readouterr().err == ""
+
+
+OWN_CODE = """
+from pathlib import Path
+from transformers import LlamaConfig, LlamaForCausalLM
+
+Path(__file__).with_name("ran").touch()
+
+
+class OwnConfig(LlamaConfig):
+    model_type = "own-llama"
+
+
+class OwnModel(LlamaForCausalLM):
+    config_class = OwnConfig
+"""
+
+
+def test_a_model_s_own_code_runs_where_it_is_trusted_and_nowhere_else(
+    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modules = tmp_path / "modules"
+    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(modules))
+    monkeypatch.syspath_prepend(str(modules))
+    folder = tmp_path / "own"
+    shutil.copytree(tiny_llama, folder)
+    (folder / "own.py").write_text(OWN_CODE)
+    config = json.loads((folder / "config.json").read_bytes())
+    classes = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnModel"}
+    config |= {"model_type": "own-llama", "architectures": ["OwnModel"], "auto_map": classes}
+    (folder / "config.json").write_text(json.dumps(config))
+
+    files = resolve(str(folder), trust_remote_code=True)
+    with pytest.raises(ModelError, match="cannot read the config"):
+        load(replace(files, trusted=False), dtype="float32")
+    assert not list(modules.rglob("ran"))
+    assert type(load(files, dtype="float32").model).__name__ == "OwnModel"
+    assert list(modules.rglob("ran"))

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from nexa.lm import resolve as module
 from nexa.lm.resolve import ALIASES, Alias, resolve
 from tests.lm.checkpoints import ADAPTER, model_files, other_weights, seal_checkpoint, seal_export
 from tests.lm.gguf_models import write_gguf, write_wheel
-from tests.lm.hub_server import COMMIT, hub_of
+from tests.support.hub_emulator import HubEmulator
 from tests.support.tiny import write_tiny_model
 
 UseHub = Callable[[str], None]
@@ -44,6 +45,14 @@ def alias(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Alias:
     monkeypatch.setitem(ALIASES, "tiny", known)
     monkeypatch.setitem(ALIASES, "tiny-hub", Alias("org/tiny"))
     return known
+
+
+@contextlib.contextmanager
+def hub_of(model_id: str, model: Path) -> Iterator[tuple[str, str]]:
+    """A Hub with one model: the Hub's address, and the model's commit."""
+    with HubEmulator() as hub:
+        commit = hub.add_repo(model_id, model)
+        yield hub.url, commit
 
 
 def heard_of(action: Callable[[], object]) -> list[str]:
@@ -122,7 +131,13 @@ def test_code_is_refused_unless_it_is_trusted(model: Path) -> None:
     (model / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelError, match="trust_remote_code"):
         resolve(str(model))
-    assert resolve(str(model), trust_remote_code=True).origin == "folder"
+    trusted = resolve(str(model), trust_remote_code=True)
+    assert trusted.origin == "folder"
+    assert (trusted.trusted, trusted.brings_code) == (True, True)
+
+
+def test_a_trusted_model_may_well_bring_no_code(model: Path) -> None:
+    assert not resolve(str(model), trust_remote_code=True).brings_code
 
 
 def test_an_adapter_folder_is_its_base_and_the_adapter(model: Path, tmp_path: Path) -> None:
@@ -158,10 +173,10 @@ def test_an_unknown_word_is_told_every_form(word: str) -> None:
 
 
 def test_a_hub_id_is_known_by_its_commit(model: Path, use_hub: UseHub) -> None:
-    with hub_of({"org/name": model}) as endpoint:
+    with hub_of("org/name", model) as (endpoint, commit):
         use_hub(endpoint)
         found = resolve("org/name")
-    assert (found.name, found.origin) == ("org/name", f"hub:org/name@{COMMIT}")
+    assert (found.name, found.origin) == ("org/name", f"hub:org/name@{commit}")
     assert found.digest == resolve(str(model)).digest
 
 
@@ -175,14 +190,14 @@ def test_a_hub_id_never_falls_back(alias: Alias, use_hub: UseHub) -> None:
 def test_an_alias_comes_from_the_hub_where_it_is_reached(
     alias: Alias, model: Path, use_hub: UseHub
 ) -> None:
-    with hub_of({alias.hub: model}) as endpoint:
+    with hub_of(alias.hub, model) as (endpoint, commit):
         use_hub(endpoint)
         assert heard_of(lambda: resolve("tiny")) == ["tiny: from the Hub (org/tiny)"]
-        assert resolve("tiny", source="hub").origin == f"hub:org/tiny@{COMMIT}"
+        assert resolve("tiny", source="hub").origin == f"hub:org/tiny@{commit}"
     use_hub("")
     assert heard_of(lambda: resolve("tiny")) == ["tiny: from the Hub cache (org/tiny)"]
     found = resolve("tiny")
-    assert (found.name, found.origin) == ("tiny", f"hub:org/tiny@{COMMIT}")
+    assert (found.name, found.origin) == ("tiny", f"hub:org/tiny@{commit}")
     assert resolve("tiny-hub").origin == found.origin
 
 
@@ -209,7 +224,7 @@ def test_a_source_that_is_asked_for_is_taken_or_refused(
         resolve("tiny-hub", source="wheel")
     with pytest.raises(ModelError, match="has no revision"):
         resolve("tiny", source="wheel", revision="v1")
-    with hub_of({alias.hub: model}) as endpoint:
+    with hub_of(alias.hub, model) as (endpoint, _):
         use_hub(endpoint)
         assert resolve("tiny", source="wheel").origin == "wheel:tiny-model==1.0"
 
@@ -217,9 +232,9 @@ def test_a_source_that_is_asked_for_is_taken_or_refused(
 def test_a_revision_is_the_hubs_and_never_the_wheels(
     alias: Alias, model: Path, use_hub: UseHub
 ) -> None:
-    with hub_of({alias.hub: model}) as endpoint:
+    with hub_of(alias.hub, model) as (endpoint, commit):
         use_hub(endpoint)
-        assert resolve("tiny", revision="main").origin == f"hub:org/tiny@{COMMIT}"
+        assert resolve("tiny", revision="main").origin == f"hub:org/tiny@{commit}"
     use_hub("http://127.0.0.1:9")
     with pytest.raises(NetworkError):
         resolve("tiny", revision="v2")
@@ -270,7 +285,7 @@ def test_a_base_is_found_wherever_it_came_from(
     alias: Alias, model: Path, project: Path, use_hub: UseHub, tmp_path: Path
 ) -> None:
     write_gguf(tmp_path / "m.gguf", model)
-    with hub_of({alias.hub: model}) as endpoint:
+    with hub_of(alias.hub, model) as (endpoint, _):
         use_hub(endpoint)
         bases = [
             resolve(str(tmp_path / "m.gguf"), project=project),

@@ -5,14 +5,17 @@ from typing import Any
 
 import pytest
 
-from nexa.core.errors import EvalError, ModelError, UsageError
+from nexa.core.errors import DataError, EvalError, ModelError, UsageError
 from nexa.core.events import Event, listening
+from nexa.core.manifest import RunManifest, find_manifest
 from nexa.orchestrate.evaluate import (
     Asked,
     compare_models,
     evaluate_model,
     sources_of_both,
 )
+from nexa.orchestrate.reports import find_artifact
+from nexa.orchestrate.verify import verify
 from tests.support.project import (
     Finished,
     finish,
@@ -43,7 +46,7 @@ def test_what_a_run_made_has_the_run_s_own_scores_and_is_not_asked_again(
     with listening(events.append):
         scores = evaluate_model(reference, Asked(), project.root)
     assert scores.digest == project.manifest.outputs["tuned_scores"]
-    assert set(kinds(events)) <= {"step.reused", "note"}
+    assert set(kinds(events)) <= {"run.start", "step.reused", "note", "run.end"}
     assert versions(project.tiers) == before
 
 
@@ -113,6 +116,64 @@ def test_what_is_asked_is_said_once(tmp_path: Path) -> None:
 def test_with_nothing_to_ask_the_ways_out_are_named(tmp_path: Path, tiny_llama: Path) -> None:
     with pytest.raises(UsageError, match="--data FILE, --suite NAME, or a config"):
         evaluate_model(str(tiny_llama), Asked(), tmp_path)
+
+
+# -- the manifest --------------------------------------------------------------------------------
+
+
+def newest(project: Finished) -> RunManifest:
+    return find_manifest(project.tiers.manifests, "latest")
+
+
+def test_an_evaluation_is_a_run_with_a_manifest_that_verifies(project: Finished) -> None:
+    scores = evaluate_model("latest", Asked(), project.root)
+    manifest = newest(project)
+    assert (manifest.run_type, manifest.status) == ("eval", "done")
+    assert manifest.eval_status == "done"
+    assert manifest.student_model == "export/tiny-llama-elements"
+    assert manifest.outputs["scores"] == scores.digest
+    assert manifest.reused == ["answers", "scores"]
+    assert manifest.inputs["suite"] == project.manifest.outputs["suite"]
+    assert manifest.eval_summary == {n: m.mean for n, m in scores.body.metrics.items()}
+    assert manifest.cost is not None
+    assert project.tiers.read(f"manifests/{manifest.run_id}.json")
+    assert "scores and report, derived again" in verify(manifest.run_id, project.root).checks
+    assert find_artifact("latest", project.tiers).digest == scores.digest
+
+
+def test_a_comparison_s_manifest_has_both_sides(project: Finished, tiny_llama: Path) -> None:
+    compare_models(str(tiny_llama), "latest", Asked(), project.root)
+    manifest = newest(project)
+    assert set(manifest.inputs) >= {"a_model", "b_model"}
+    assert manifest.outputs["a_scores"] == project.manifest.outputs["base_scores"]
+    assert manifest.outputs["b_scores"] == project.manifest.outputs["tuned_scores"]
+    verify("latest", project.root)
+
+
+def test_an_evaluation_that_fails_says_so_in_its_manifest(project: Finished) -> None:
+    asked = Asked(data=project.root / "bad.jsonl")
+    (project.root / "bad.jsonl").write_text("no json at all\n")
+    with pytest.raises(DataError):
+        evaluate_model("latest", asked, project.root)
+    manifest = newest(project)
+    assert (manifest.run_type, manifest.status) == ("eval", "failed")
+    assert manifest.error
+    assert verify("latest", project.root).subject == f"run {manifest.run_id}"
+
+
+def test_a_name_that_leads_nowhere_makes_no_run(project: Finished) -> None:
+    with pytest.raises(ModelError):
+        evaluate_model("nothing", Asked(), project.root)
+    assert newest(project).run_id == project.manifest.run_id
+
+
+def test_without_a_config_an_evaluation_is_free_and_has_its_manifest(
+    tmp_path: Path, tiny_llama: Path
+) -> None:
+    path = write_rows(tmp_path / "more.jsonl", rows(range(200, 203)))
+    evaluate_model(str(tiny_llama), Asked(data=path, max_new_tokens=4), tmp_path)
+    manifest = find_manifest(tmp_path / "runs" / "manifests", "latest")
+    assert (manifest.config_sha256, manifest.cost_estimate_usd_total) == (None, 0.0)
 
 
 # -- side by side --------------------------------------------------------------------------------

@@ -7,10 +7,13 @@ import pytest
 
 from nexa.core.config import load_config
 from nexa.core.errors import ModelError, StorageError, UsageError
+from nexa.core.tiers import Tiers
 from nexa.orchestrate import init as module
+from nexa.orchestrate import plan
 from nexa.orchestrate.init import in_config, init
 from nexa.orchestrate.model_shape import Shape
 from nexa.orchestrate.recipes import RECIPES
+from tests.support.hub_emulator import HubEmulator
 
 
 @pytest.fixture
@@ -200,3 +203,81 @@ def test_the_record_is_plain_data(project: Path, data: Path, tiny_llama: Path) -
     assert record["model"]["hidden_size"] == 32
     assert record["data"]["left_out"] == {"pool.jsonl": "a pool of rows for later rounds"}
     assert record["data"]["rows"] == 344
+
+
+# -- names, shares, the Hub's datasets -----------------------------------------------------------
+
+
+def test_a_name_is_the_output_folders_and_the_suggested_repositorys(
+    project: Path, data: Path, tiny_llama: Path
+) -> None:
+    init(str(tiny_llama), data, name="mine")
+    config = load_config(project / "config.yaml")
+    assert config.training.output_dir == "./output/mine"
+    assert "#   repo: you/mine\n" in (project / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize("name", ["two words", "../up", "a/b", "-x", "a--b", "a" * 100, ""])
+def test_a_name_that_could_not_be_published_is_refused(
+    project: Path, data: Path, tiny_llama: Path, name: str
+) -> None:
+    with pytest.raises(UsageError, match="cannot be the name of a model"):
+        init(str(tiny_llama), data, name=name)
+    assert list(project.iterdir()) == []
+
+
+def test_a_share_is_written_and_has_to_be_one(project: Path, data: Path, tiny_llama: Path) -> None:
+    init(str(tiny_llama), data / "train.jsonl", eval_fraction=0.25)
+    config = load_config(project / "config.yaml")
+    assert config.data.eval_fraction == 0.25
+    for share in (0.0, 0.9, -1.0, float("nan")):
+        with pytest.raises(UsageError, match="share for evaluation"):
+            init(str(tiny_llama), data, eval_fraction=share, force=True)
+
+
+def test_a_proposal_writes_nothing_and_says_what_would_change(
+    project: Path, data: Path, tiny_llama: Path
+) -> None:
+    shape = Shape("LlamaForCausalLM", 32, 2, 320, 40_000)
+    proposal = module.propose(str(tiny_llama), data, shape)
+    assert list(project.iterdir()) == []
+    assert not proposal.differs
+    assert module.write(proposal).state == "created"
+    same = module.propose(str(tiny_llama), data, shape)
+    assert not same.differs
+    assert same.difference() == []
+    other = module.propose(str(tiny_llama), data, shape, method="full")
+    assert other.differs
+    assert any(line.startswith("-  method: lora") for line in other.difference())
+    assert any(line.startswith("+  method: full") for line in other.difference())
+
+
+def test_a_dataset_of_the_hub_is_named_by_its_files(
+    project: Path, data: Path, tiny_llama: Path, hub_emulator: HubEmulator
+) -> None:
+    files = {f"data/{name}": (data / name).read_bytes() for name in ("train.jsonl", "eval.jsonl")}
+    hub_emulator.add_repo("org/rows", files, kind="dataset")
+    started = init(str(tiny_llama), "org/rows")
+    assert started.values["data"]["train_path"] == "org/rows/data/train.jsonl"
+    assert started.values["data"]["eval_path"] == "org/rows/data/eval.jsonl"
+    config = load_config(project / "config.yaml")
+    base = plan.base_model(config, Tiers.of(project))
+    assert plan.dataset_id(config, project) == "org-rows"
+    [trained] = plan.training_rows(config, project, base).sources
+    [held_out] = plan.held_out(config, project, base).sources
+    assert trained.path.read_bytes() == (data / "train.jsonl").read_bytes()
+    assert held_out.path.read_bytes() == (data / "eval.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("suffix", ["json", "csv", "tsv"])
+def test_every_format_of_the_data_is_taken(project: Path, tiny_llama: Path, suffix: str) -> None:
+    rows = [{"prompt": f"question {n}?", "completion": f"answer {n}"} for n in range(20)]
+    mark = {"csv": ",", "tsv": "\t"}.get(suffix)
+    if mark is None:
+        text = json.dumps(rows)
+    else:
+        text = "\n".join([f"prompt{mark}completion", *(mark.join(row.values()) for row in rows)])
+    (project / f"rows.{suffix}").write_text(text + "\n")
+    started = init(str(tiny_llama), f"rows.{suffix}")
+    assert (started.data.rows, started.data.format) == (20, "completion")
+    assert started.values["data"]["train_path"] == f"./rows.{suffix}"

@@ -11,14 +11,13 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from nexa.core.config import PublishSection
-from nexa.core.errors import ConfigError, GateError, IntegrityError, UsageError
+from nexa.core.errors import ConfigError, GateError, UsageError
 from nexa.core.events import Event, listening
 from nexa.core.manifest import find_manifest, read_manifest
 from nexa.core.records import Artifact, PublicationBody
-from nexa.core.tiers import Tiers
 from nexa.orchestrate.publish import (
     Request,
-    hub_root,
+    evidence,
     project_of,
     publish,
     publish_folder,
@@ -156,20 +155,17 @@ def test_a_file_that_is_gone_is_refused_by_name_and_a_rerun_mends_it(project: Fi
 
 
 def test_a_run_that_has_not_ended_well_is_not_published(project: Finished) -> None:
-    path = project.tiers.manifests / f"{project.manifest.run_id}.json"
-    told = json.loads(path.read_text())
-    path.write_text(json.dumps({**told, "status": "failed", "error": "the disk was full"}))
+    failed = project.manifest.model_copy(update={"status": "failed", "error": "the disk was full"})
     with pytest.raises(GateError, match=r"is failed(.|\n)*the disk was full"):
-        published(project)
+        evidence(failed, project.tiers)
 
 
-def test_a_run_without_a_report_is_not_published(project: Finished) -> None:
-    path = project.tiers.manifests / f"{project.manifest.run_id}.json"
-    told = json.loads(path.read_text())
-    del told["outputs"]["report"], told["outputs"]["suite"]
-    path.write_text(json.dumps(told))
-    with pytest.raises(GateError, match="made no report, suite"):
-        published(project)
+@pytest.mark.parametrize("gone", [["report", "suite"], ["dataset"]])
+def test_a_run_without_its_evidence_is_not_published(project: Finished, gone: list[str]) -> None:
+    outputs = {r: d for r, d in project.manifest.outputs.items() if r not in gone}
+    poor = project.manifest.model_copy(update={"outputs": outputs})
+    with pytest.raises(GateError, match="made no " + ", ".join(gone)):
+        evidence(poor, project.tiers)
 
 
 def test_records_that_are_gone_are_said_to_be(project: Finished) -> None:
@@ -178,9 +174,18 @@ def test_records_that_are_gone_are_said_to_be(project: Finished) -> None:
         published(project)
 
 
-def test_an_address_on_the_network_is_not_published_to(project: Finished) -> None:
-    with pytest.raises(UsageError, match="cannot publish to https://"):
-        published(project, hub="https://huggingface.co")
+def test_an_interrupted_publication_says_how_to_go_on(project: Finished) -> None:
+    def interrupt(event: Event) -> None:
+        if event["kind"] == "step.start":
+            raise KeyboardInterrupt
+
+    heard: list[Event] = []
+    with listening(heard.append), listening(interrupt), pytest.raises(KeyboardInterrupt):
+        published(project, private=True, model_card=False, merge_adapters=False)
+    command = f"nexa publish {project.root}/output --repo you/elements --hub local"
+    switches = "--private --no-model-card --no-merge-adapters"
+    assert notes(heard)[-1] == f"not published; to go on: {command} {switches}"
+    assert not any(project.tiers.scratch.iterdir())
 
 
 # -- which project, which repository -------------------------------------------------------------
@@ -189,7 +194,7 @@ def test_an_address_on_the_network_is_not_published_to(project: Finished) -> Non
 def test_the_model_s_own_project_is_found_from_anywhere(project: Finished, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    made = publish_folder(project.root / "output", elsewhere, {"repo": "you/elements"})
+    made = publish_folder(project.root / "output", elsewhere, LOCAL)
     assert Path(made.body.location).is_relative_to(project.root / ".nexa")
     assert project_of(project.root / "output", project.root) == project.root
 
@@ -198,20 +203,23 @@ def test_an_output_that_was_moved_is_published_from_its_project(
     project: Finished, tmp_path: Path
 ) -> None:
     shutil.move(project.root / "output", tmp_path / "model")
-    made = publish_folder(tmp_path / "model", project.root, {"repo": "you/elements"})
+    made = publish_folder(tmp_path / "model", project.root, LOCAL)
     assert Path(made.body.location).is_relative_to(project.root / ".nexa")
     with pytest.raises(UsageError, match="not a run of this project"):
-        publish_folder(tmp_path / "model", tmp_path / "other", {"repo": "you/elements"})
+        publish_folder(tmp_path / "model", tmp_path / "other", LOCAL)
 
 
-def test_a_folder_that_training_did_not_leave_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(IntegrityError, match="nexa train"):
-        publish_folder(tmp_path, tmp_path, {"repo": "you/elements"})
+def test_a_folder_with_no_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="holds no model"):
+        publish_folder(tmp_path, tmp_path, LOCAL)
 
 
 def test_flags_are_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert section(tmp_path, {"repo": "a/b"}).hub == "local"
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    assert section(tmp_path, {"repo": "a/b"}).hub == "https://huggingface.co"
+    monkeypatch.setenv("HF_ENDPOINT", "https://hub.example/")
+    assert section(tmp_path, {"repo": "a/b"}).hub == "https://hub.example"
     assert section(tmp_path, {"repo": "a/b", "hub": "x"}).hub == str(tmp_path / "x")
     assert section(tmp_path, {"repo": "a/b", "hub": "https://x.y"}).hub == "https://x.y"
     chosen = section(tmp_path, {"repo": "a/b", "model_card": False, "private": None})
@@ -228,7 +236,7 @@ def test_what_flags_do_not_say_is_taken_from_the_config(tmp_path: Path) -> None:
 
 def test_a_config_that_publishes_nothing_says_nothing(tmp_path: Path) -> None:
     write_config(tmp_path, "m")
-    assert section(tmp_path, {"repo": "a/b"}).hub == "local"
+    assert section(tmp_path, {"repo": "a/b"}).hub == "https://huggingface.co"
     with pytest.raises(UsageError, match="--repo OWNER/NAME, or a publish section"):
         section(tmp_path, {})
 
@@ -240,13 +248,6 @@ def test_mistakes_are_told_where_they_were_made(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("publish: {repositry: a/b}\n")
     with pytest.raises(ConfigError, match="repositry"):
         section(tmp_path, {"repo": "a/b"})
-
-
-def test_a_hub_folder_is_taken_from_the_project(tmp_path: Path) -> None:
-    tiers = Tiers.of(tmp_path)
-    assert hub_root("local", tiers) == tmp_path / ".nexa" / "hub"
-    assert hub_root("shared", tiers) == tmp_path / "shared"
-    assert hub_root("/elsewhere", tiers) == Path("/elsewhere")
 
 
 def test_publishing_adds_to_a_closed_manifest_and_changes_nothing_in_it(

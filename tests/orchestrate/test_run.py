@@ -8,7 +8,7 @@ import pytest
 from ruamel.yaml import YAML
 from transformers import AutoModelForCausalLM
 
-from nexa.core.errors import GateError, ModelError, TrainingError, UsageError
+from nexa.core.errors import AccessError, GateError, ModelError, TrainingError
 from nexa.core.events import Event, listening, read_events
 from nexa.core.identity import sha256_bytes
 from nexa.core.manifest import RunManifest, list_manifests, read_manifest
@@ -314,11 +314,11 @@ def test_a_publish_section_publishes_when_the_run_has_ended(
     assert kinds(events) == kinds(log)
 
 
-def test_a_hub_on_the_network_is_refused_before_anything_is_made(
+def test_a_hub_without_a_token_is_refused_before_anything_is_made(
     tmp_path: Path, tiny_llama: Path
 ) -> None:
     config = write_project(tmp_path, tiny_llama, publish={"repo": "you/elements"})
-    with pytest.raises(UsageError, match="cannot publish to https://"):
+    with pytest.raises(AccessError, match="there is no Hub token"):
         train(config)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         *("config.yaml", "eval.jsonl", "train.jsonl")

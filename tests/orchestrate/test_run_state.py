@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from nexa.core.config import load_config
 from nexa.core.errors import DataError, EvalError, GateError, StorageError
 from nexa.core.events import Event, emit, listening, read_events
+from nexa.core.interrupts import Interrupted
 from nexa.core.manifest import RunManifest, list_manifests
 from nexa.core.tiers import Tiers
 from nexa.orchestrate.run_state import Run, opened
@@ -127,3 +133,52 @@ def test_no_run_begins_without_its_log(tiers: Tiers) -> None:
     with pytest.raises(StorageError, match="cannot write the run's log"):
         enter(tiers)
     assert list_manifests(tiers.manifests) == []
+
+
+def test_a_signal_anywhere_in_a_run_is_in_its_manifest_there_and_in_durable_storage(
+    tiers: Tiers,
+) -> None:
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with (
+            pytest.raises(Interrupted) as caught,
+            opened(tiers, config_of(tiers.root), tiers.root / "config.yaml"),
+        ):
+            os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert caught.value.exit_code == 143
+    assert caught.value.fix == "the same command: what was made is reused"
+    assert (only(tiers).status, only(tiers).error) == ("interrupted", "ended by SIGTERM")
+    durable = Path(tiers.durable_place(f"manifests/{only(tiers).run_id}.json"))
+    assert '"ended by SIGTERM"' in durable.read_text()
+
+
+def test_what_an_interruption_says_of_itself_is_in_the_manifest(tiers: Tiers) -> None:
+    with pytest.raises(Interrupted):
+        enter(tiers, Interrupted(found="step 3 is kept"))
+    assert only(tiers).error == "interrupted by the user (step 3 is kept)"
+
+
+def test_the_next_run_closes_a_killed_one_says_so_and_counts_it(tiers: Tiers) -> None:
+    script = (
+        "import os, signal, sys; from pathlib import Path; "
+        "from nexa.core.config import load_config; from nexa.core.tiers import Tiers; "
+        "from nexa.orchestrate.run_state import opened; path = Path(sys.argv[1]); "
+        "run = opened(Tiers.of(path.parent), load_config(path), path); run.__enter__(); "
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    path = tiers.root / "config.yaml"
+    subprocess.run([sys.executable, "-c", script, str(path)], check=False)
+    killed = only(tiers)
+    assert killed.status == "running"
+    with opened(tiers, load_config(path), path) as run:
+        run.ledger.close("done")
+    [closed, second] = list_manifests(tiers.manifests)
+    assert (closed.run_id, closed.status) == (killed.run_id, "interrupted")
+    assert second.attempts == 2
+    assert list(tiers.scratch.iterdir()) == []
+    log = read_events(tiers.logs / f"{second.run_id}.jsonl")
+    assert [e["text"] for e in log if e["kind"] == "note"] == [
+        f"run {killed.run_id} was killed; its manifest now says so"
+    ]

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from nexa.core.identity import canonical_json, sha256_file
 from nexa.core.records import Artifact
+from nexa.core.secrets import Secret
+from nexa.lm.hub_retry import Patience
 from nexa.publish import layout
-from nexa.publish.hub_folder import folder_files
+from nexa.publish.hub_folder import HubFolder, folder_files
+from nexa.publish.hub_remote import HubRemote
 from nexa.publish.publish import PublishSpec, publish
+from tests.publish.remote import TOKEN
 from tests.support.chain import Chain, build_chain
+from tests.support.hub_emulator import HubEmulator
 
 REPO = "me/elements"
 Edit = Callable[[dict[str, Any]], None]
@@ -83,7 +90,7 @@ def chain(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Chain:
 @pytest.fixture(scope="session")
 def _published(chain: Chain, tmp_path_factory: pytest.TempPathFactory) -> Path:
     hub = tmp_path_factory.mktemp("hub")
-    spec = PublishSpec(repo=REPO, folder=hub, licence="apache-2.0")
+    spec = PublishSpec(repo=REPO, target=HubFolder(hub), licence="apache-2.0")
     publish(spec, **chain.records, manifest=chain.manifest, store=chain.store)
     return hub / REPO
 
@@ -91,3 +98,20 @@ def _published(chain: Chain, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def publication(_published: Path, tmp_path: Path) -> Publication:
     return Publication(shutil.copytree(_published, tmp_path / "published"))
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses that were asked for, huggingface_hub's own too; none is made."""
+    made: list[float] = []
+    clock = SimpleNamespace(**{**vars(time), "sleep": made.append})
+    monkeypatch.setattr("huggingface_hub.utils._http.time", clock)
+    monkeypatch.setattr("huggingface_hub.file_download.time", clock)
+    return made
+
+
+@pytest.fixture
+def remote(hub_emulator: HubEmulator, waits: list[float]) -> HubRemote:
+    """The emulated Hub as a place for publications, with a token that may write as `tester`."""
+    hub_emulator.add_token(TOKEN)
+    return HubRemote(hub_emulator.url, Secret(TOKEN, "the test"), Patience(sleep=waits.append))

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from nexa.core.errors import GateError, StorageError, UsageError
-from nexa.publish.hub_folder import HubFolder, Placed, folder_files
+from nexa.core.events import Event, listening
+from nexa.publish.hub import Placed
+from nexa.publish.hub_folder import HubFolder, folder_files
 
 ROOT = {"nexa/ROOT": b"root"}
 
@@ -24,23 +26,23 @@ def test_a_repository_holds_exactly_what_was_published(tmp_path: Path) -> None:
 
     assert first.changed
     assert second.changed
-    assert contents(second.location) == {**ROOT, "a": b"weights", "b/c": b"new"}
-    assert sorted(p.name for p in second.location.parent.iterdir()) == [".it.lock", "it"]
+    assert contents(Path(second.location)) == {**ROOT, "a": b"weights", "b/c": b"new"}
+    assert sorted(p.name for p in Path(second.location).parent.iterdir()) == [".it.lock", "it"]
 
 
 def test_the_same_content_again_changes_nothing(tmp_path: Path) -> None:
     hub = HubFolder(tmp_path)
-    location = hub.publish("me/it", {**ROOT, "a": b"1"}).location
+    location = Path(hub.publish("me/it", {**ROOT, "a": b"1"}).location)
     inode = location.stat().st_ino
 
-    assert hub.publish("me/it", {**ROOT, "a": b"1"}) == Placed(location, changed=False)
+    assert hub.publish("me/it", {**ROOT, "a": b"1"}) == Placed(str(location), changed=False)
     assert location.stat().st_ino == inode
 
 
 def test_editing_a_published_file_never_reaches_its_source(tmp_path: Path) -> None:
     source = tmp_path / "blob"
     source.write_bytes(b"sealed")
-    location = HubFolder(tmp_path / "hub").publish("me/it", {**ROOT, "a": source}).location
+    location = Path(HubFolder(tmp_path / "hub").publish("me/it", {**ROOT, "a": source}).location)
 
     (location / "a").write_bytes(b"edited")
 
@@ -49,7 +51,7 @@ def test_editing_a_published_file_never_reaches_its_source(tmp_path: Path) -> No
 
 def test_a_failure_leaves_the_previous_publication_untouched(tmp_path: Path) -> None:
     hub = HubFolder(tmp_path)
-    location = hub.publish("me/it", {**ROOT, "a": b"1"}).location
+    location = Path(hub.publish("me/it", {**ROOT, "a": b"1"}).location)
     impossible = {**ROOT, "a": b"2", "a/b": b"a file below a file"}
 
     with pytest.raises(StorageError, match="cannot write"):
@@ -61,7 +63,7 @@ def test_a_failure_leaves_the_previous_publication_untouched(tmp_path: Path) -> 
 
 def test_after_a_kill_between_the_two_renames_the_previous_one_comes_back(tmp_path: Path) -> None:
     hub = HubFolder(tmp_path)
-    location = hub.publish("me/it", {**ROOT, "a": b"1"}).location
+    location = Path(hub.publish("me/it", {**ROOT, "a": b"1"}).location)
     location.rename(location.with_name(".it.previous"))
     (location.with_name(".it.new")).mkdir()
 
@@ -71,7 +73,7 @@ def test_after_a_kill_between_the_two_renames_the_previous_one_comes_back(tmp_pa
 
 def test_after_a_kill_behind_the_second_rename_the_new_one_stays(tmp_path: Path) -> None:
     hub = HubFolder(tmp_path)
-    location = hub.publish("me/it", {**ROOT, "a": b"2"}).location
+    location = Path(hub.publish("me/it", {**ROOT, "a": b"2"}).location)
     previous = location.with_name(".it.previous")
     previous.mkdir()
     (previous / "a").write_bytes(b"1")
@@ -103,7 +105,7 @@ def test_a_file_or_a_link_in_the_place_of_a_repository_is_not_replaced(tmp_path:
 
 def test_a_link_among_published_files_is_made_a_file_again(tmp_path: Path) -> None:
     hub = HubFolder(tmp_path)
-    location = hub.publish("me/it", {**ROOT, "a": b"1"}).location
+    location = Path(hub.publish("me/it", {**ROOT, "a": b"1"}).location)
     (location / "a").rename(tmp_path / "moved")
     (location / "a").symlink_to(tmp_path / "moved")
 
@@ -131,3 +133,19 @@ def test_a_hub_below_a_file_is_a_sentence(tmp_path: Path) -> None:
 
     with pytest.raises(StorageError, match="cannot write"):
         HubFolder(tmp_path / "hub").publish("me/it", ROOT)
+
+
+def test_a_folder_has_no_private_repositories_and_says_so(tmp_path: Path) -> None:
+    heard: list[Event] = []
+    with listening(heard.append):
+        HubFolder(tmp_path).publish("me/it", {**ROOT, "a": b"1"}, private=True)
+    assert "no private repositories" in heard[0]["text"]
+
+
+def test_a_repository_is_fetched_where_it_lies(tmp_path: Path) -> None:
+    hub = HubFolder(tmp_path)
+    assert hub.fetch("me/it", tmp_path / "elsewhere") is None
+    location = hub.publish("me/it", {**ROOT, "a": b"1"}).location
+    assert hub.location("me/it") == location
+    assert hub.fetch("me/it", tmp_path / "elsewhere") == Path(location)
+    assert not (tmp_path / "elsewhere").exists()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,18 @@ from nexa.core.errors import GateError, IntegrityError, UsageError
 from nexa.core.events import Event, listening
 from nexa.core.records import Draft, PublicationBody
 from nexa.core.store import Store
-from nexa.publish.hub_folder import folder_files
+from nexa.publish.hub import Placed
+from nexa.publish.hub_folder import HubFolder, folder_files
 from nexa.publish.publish import PublishSpec, publish, read_root_digest
 from nexa.publish.verify import verify_folder
 from tests.publish.conftest import REPO, Publication
 from tests.support.chain import Chain, build_chain, seal
 
+Files = Mapping[str, bytes | Path]
+
 
 def published(chain: Chain, hub: Path, **choices: Any) -> Draft[PublicationBody]:
-    spec = PublishSpec(repo=REPO, folder=hub, **choices)
+    spec = PublishSpec(repo=REPO, target=HubFolder(hub), **choices)
     return publish(spec, **chain.records, manifest=chain.manifest, store=chain.store)
 
 
@@ -165,7 +169,7 @@ def test_a_secret_in_an_answer_stops_the_publication_and_is_not_told(
 ) -> None:
     secret = "hf_" + "Abcd" * 9
     manifest = {**chain.manifest, "versions": {"torch": secret}}
-    spec = PublishSpec(repo=REPO, folder=tmp_path)
+    spec = PublishSpec(repo=REPO, target=HubFolder(tmp_path))
 
     with pytest.raises(GateError, match="looks like a secret") as caught:
         publish(spec, **chain.records, manifest=manifest, store=chain.store)
@@ -173,6 +177,52 @@ def test_a_secret_in_an_answer_stops_the_publication_and_is_not_told(
     assert secret not in str(caught.value)
     assert "nexa/manifest.json line" in str(caught.value)
     assert not (tmp_path / REPO).exists()
+
+
+class LossyHub(HubFolder):
+    """A Hub that does not hold what it was given."""
+
+    def publish(self, repo: str, files: Files, *, private: bool = False) -> Placed:
+        placed = super().publish(repo, files, private=private)
+        self.spoil(self.root / repo)
+        return placed
+
+    def spoil(self, folder: Path) -> None:
+        shutil.rmtree(folder)
+
+
+class FlippingHub(LossyHub):
+    """A Hub that flips a byte."""
+
+    def spoil(self, folder: Path) -> None:
+        path = folder / "model.safetensors"
+        data = path.read_bytes()
+        path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+
+
+@pytest.mark.parametrize(
+    ("hub", "told"),
+    [
+        (LossyHub, "is not there after it was published"),
+        (FlippingHub, "model.safetensors: has other bytes"),
+    ],
+)
+def test_nothing_counts_as_published_that_cannot_be_read_back_whole(
+    chain: Chain, tmp_path: Path, hub: type[LossyHub], told: str
+) -> None:
+    spec = PublishSpec(repo=REPO, target=hub(tmp_path / "hub"), scratch=tmp_path / "scratch")
+    (tmp_path / "scratch").mkdir()
+    with pytest.raises(IntegrityError, match=told):
+        publish(spec, **chain.records, manifest=chain.manifest, store=chain.store)
+    assert not any((tmp_path / "scratch").iterdir())
+
+
+def test_what_a_hub_adds_of_its_own_is_not_part_of_the_record(chain: Chain, tmp_path: Path) -> None:
+    published(chain, tmp_path / "hub")
+    (tmp_path / "hub" / REPO / ".gitattributes").write_text("*.safetensors filter=lfs\n")
+    draft = published(chain, tmp_path / "hub")
+    assert ".gitattributes" not in draft.files
+    assert "config.json" in draft.files
 
 
 def test_a_gap_in_the_lineage_is_refused(chain: Chain, tmp_path: Path) -> None:
@@ -200,7 +250,7 @@ def test_a_repository_that_is_no_owner_and_name_is_refused(chain: Chain, tmp_pat
     for repo in ("elements", "../etc/passwd", "me/..", "me/a/b", "-me/x"):
         with pytest.raises(UsageError, match="not a repository's name"):
             publish(
-                PublishSpec(repo=repo, folder=tmp_path),
+                PublishSpec(repo=repo, target=HubFolder(tmp_path)),
                 **chain.records,
                 manifest=chain.manifest,
                 store=chain.store,

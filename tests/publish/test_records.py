@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nexa.core.manifest import RunManifest
+from nexa.publish.hub_folder import HubFolder
 from nexa.publish.publish import PublishSpec, publication_records
 from nexa.publish.records import ROLES, RunFacts, read_records
 from tests.publish.conftest import REPO
@@ -10,7 +11,7 @@ from tests.support.chain import Chain
 
 
 def test_records_read_back_as_they_were_written(chain: Chain) -> None:
-    spec = PublishSpec(repo=REPO, folder=Path("hub"))
+    spec = PublishSpec(repo=REPO, target=HubFolder(Path("hub")))
     manifest = RunManifest.model_validate(chain.manifest)
 
     records = publication_records(spec, chain.records, manifest, chain.store)

@@ -3,8 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from nexa.core.errors import GateError
+from nexa.core.secrets import Secret, redact
 from nexa.publish.scan import refuse_secrets
 
 # Put together here, so that no scanner of this repository finds them.
@@ -29,5 +32,19 @@ def test_many_findings_are_counted(tmp_path: Path) -> None:
         refuse_secrets({"README.md": "\n".join([TOKENS[0]] * 12).encode()})
 
 
-def test_weights_are_not_read_as_text_and_clean_files_pass() -> None:
-    refuse_secrets({"model.safetensors": TOKENS[0].encode(), "config.json": b"{}", "LICENSE": b""})
+def test_of_tensors_names_and_metadata_are_read_and_numbers_are_not(tmp_path: Path) -> None:
+    tensors = {"weight": torch.zeros(2)}
+    clean, dirty = tmp_path / "model.safetensors", tmp_path / "adapter.safetensors"
+    save_file(tensors, clean, metadata={"format": "pt"})
+    clean.write_bytes(clean.read_bytes() + TOKENS[0].encode())  # where numbers would be
+    save_file(tensors, dirty, metadata={"note": f"made with {TOKENS[0]}"})
+    refuse_secrets({"model.safetensors": clean, "config.json": b"{}", "LICENSE": b""})
+    for content in (dirty, dirty.read_bytes()):
+        with pytest.raises(GateError, match=r"adapter/adapter_model\.safetensors in its header"):
+            refuse_secrets({"adapter/adapter_model.safetensors": content})
+
+
+def test_the_token_that_publishes_is_found_whatever_it_looks_like() -> None:
+    redact.learn(Secret("an-odd-token-of-this-hub", "the test"))
+    with pytest.raises(GateError, match=r"tokenizer\.model line 2"):
+        refuse_secrets({"tokenizer.model": b"\xff\nan-odd-token-of-this-hub\n"})

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from nexa.core.events import Event
 from nexa.core.records import Artifact, DatasetBody, Draft, SplitInfo
 from nexa.core.store import Store
 from nexa.train.batches import TokenRow
@@ -71,3 +72,8 @@ def dataset(
     )
     draft = Draft("dataset", "sample", body, files)
     return store.seal(draft, step={"name": "prepare"}, fingerprint="0" * 64, inputs={})
+
+
+def notes(events: Iterable[Event]) -> list[str]:
+    """The texts of the notes."""
+    return [event["text"] for event in events if event["kind"] == "note"]

@@ -77,3 +77,14 @@ def test_the_limit_changes_no_step() -> None:
     for a, b in zip(small, large, strict=True):
         assert torch.equal(torch.cat([x.input_ids for x in a.batches]), b.batches[0].input_ids)
         assert (a.tokens, a.label_tokens) == (b.tokens, b.label_tokens)
+
+
+def test_steps_from_the_middle_are_those_of_the_whole_run() -> None:
+    rows = random_rows(10)
+
+    def plan(start: int) -> list[list[list[int]]]:
+        made = steps(rows, rows_per_step=4, total_steps=7, micro_tokens=64, seed=3, start=start)
+        return [[batch.input_ids.tolist() for batch in step.batches] for step in made]
+
+    for start in range(8):
+        assert plan(start) == plan(0)[start:]

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import LlamaForCausalLM
 
-from nexa.core.errors import ModelError, TrainingError
+from nexa.core.errors import ModelError, TrainingError, VocabularyError, WeightsError
 from nexa.core.events import Event, listening
 from nexa.core.identity import sha256_file
 from nexa.core.records import Artifact, CheckpointBody, DatasetBody, Draft
@@ -231,14 +232,26 @@ def test_a_rate_of_nothing_changes_nothing_and_stops(
         finetune(spec, dataset=rows, store=store)
 
 
-def test_weights_that_are_not_numbers_stop_at_the_first_step(
+def test_weights_that_are_not_numbers_stop_before_the_first_step(
     rows: Artifact[DatasetBody], store: Store, tmp_path: Path
 ) -> None:
     folder = write_tiny_model(tmp_path / "broken", seed=3)
     tensors = load_file(folder / "model.safetensors")
     tensors["model.norm.weight"] *= float("nan")
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(TrainingError, match="step 1"):
+    with pytest.raises(WeightsError, match="weights are not numbers") as caught:
+        finetune(TrainSpec(resolve(str(folder)), **SMALL), dataset=rows, store=store)
+    assert "model.norm.weight" in str(caught.value.found)
+
+
+def test_a_tokenizer_of_a_larger_model_stops_before_the_first_step(
+    rows: Artifact[DatasetBody], store: Store, tmp_path: Path
+) -> None:
+    folder = write_tiny_model(tmp_path / "cut")
+    model = LlamaForCausalLM.from_pretrained(folder)
+    model.resize_token_embeddings(100)
+    model.save_pretrained(folder)
+    with pytest.raises(VocabularyError, match="does not belong to this model"):
         finetune(TrainSpec(resolve(str(folder)), **SMALL), dataset=rows, store=store)
 
 

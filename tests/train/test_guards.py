@@ -6,7 +6,19 @@ import pytest
 import torch
 from torch import nn
 
-from nexa.core.errors import TrainingError
+from nexa.core.errors import (
+    BosError,
+    DataError,
+    LeakError,
+    MaskError,
+    NothingTrained,
+    TemplateError,
+    TrainingError,
+    TruncationError,
+    VocabularyError,
+    WeightsError,
+)
+from nexa.core.overlap import Example
 from nexa.train import guards
 from nexa.train.batches import Step, TokenRow, lay
 from tests.train.sample import random_rows
@@ -23,12 +35,12 @@ def ended(count: int, of: int) -> list[TokenRow]:
 
 
 def test_no_rows_stop() -> None:
-    with pytest.raises(TrainingError, match="no training rows"):
+    with pytest.raises(DataError, match="no training rows"):
         guards.check_labels([], without_label=0, max_length=512)
 
 
 def test_all_answers_cut_off_stop() -> None:
-    with pytest.raises(TrainingError, match="every answer is cut off") as caught:
+    with pytest.raises(TruncationError, match="every answer is cut off") as caught:
         guards.check_labels([], without_label=9, max_length=512)
     assert "512" in str(caught.value.found)
     assert "max_length" in str(caught.value.fix)
@@ -38,31 +50,101 @@ def test_all_answers_cut_off_stop() -> None:
 def test_more_than_one_lost_answer_in_a_hundred_stops(lost: int, stops: bool) -> None:
     rows = random_rows(100 - lost)
     if stops:
-        with pytest.raises(TrainingError, match="takes whole answers away"):
+        with pytest.raises(TruncationError, match="takes whole answers away"):
             guards.check_labels(rows, without_label=lost, max_length=64)
     else:
         guards.check_labels(rows, without_label=lost, max_length=64)
 
 
+def test_labels_that_no_cut_has_taken_away_are_the_mask_s_fault() -> None:
+    with pytest.raises(MaskError, match="no token of the answers bears loss"):
+        guards.check_labels([], without_label=5, max_length=64, cut=0)
+    with pytest.raises(MaskError, match="no token of the answers bears loss"):
+        guards.check_labels(random_rows(95), without_label=5, max_length=64, cut=1)
+    with pytest.raises(TruncationError):
+        guards.check_labels(random_rows(95), without_label=5, max_length=64, cut=5)
+    guards.check_labels(random_rows(99), without_label=1, max_length=64, cut=0)
+
+
 def test_answers_that_never_end_stop_and_the_token_is_named() -> None:
     guards.check_end_of_turn(ended(99, 100), [END], "<|im_end|>")
-    with pytest.raises(TrainingError, match="learn to stop") as caught:
+    with pytest.raises(TemplateError, match="the template ends no turn") as caught:
         guards.check_end_of_turn(ended(98, 100), [END], "<|im_end|>")
+    assert not isinstance(caught.value, MaskError)
     assert "<|im_end|>" in str(caught.value.found)
     assert "r98" in str(caught.value.found)
 
 
-def test_an_end_that_is_not_trained_is_none() -> None:
+def test_an_end_that_is_there_and_not_trained_is_the_mask_s_fault() -> None:
     rows = [TokenRow("a", [5, END], [True, False]), TokenRow("b", [5, END], [False, False])]
-    with pytest.raises(TrainingError, match="2 of 2 answers"):
+    with pytest.raises(MaskError, match="the end of turn bears no loss") as caught:
         guards.check_end_of_turn(rows, [END], "<|im_end|>")
+    assert "2 of 2 answers" in str(caught.value.found)
+
+
+def test_an_end_that_was_cut_off_is_the_length_s_fault() -> None:
+    with pytest.raises(TruncationError, match="the ends of the answers are cut off"):
+        guards.check_end_of_turn(ended(0, 2), [END], "<|im_end|>", cut=["r0", "r1"])
+    with pytest.raises(TemplateError):
+        guards.check_end_of_turn(ended(0, 2), [END], "<|im_end|>", cut=["r0"])
+
+
+def test_two_beginnings_stop() -> None:
+    rows = [TokenRow("a", [1, 5], [False, True]), TokenRow("b", [1, 1, 5], [False, False, True])]
+    guards.check_bos(rows, None)
+    guards.check_bos(rows[:1], 1)
+    with pytest.raises(BosError, match="two beginning-of-sequence tokens") as caught:
+        guards.check_bos(rows, 1)
+    assert caught.value.found == "1 of 2 rows, first row b"
+
+
+def test_tokens_that_the_embedding_does_not_have_stop() -> None:
+    rows = [TokenRow("a", [5, 6], [False, True]), TokenRow("b", [5, 320], [False, True])]
+    guards.check_vocabulary(rows, 321)
+    with pytest.raises(VocabularyError, match="does not belong to this model") as caught:
+        guards.check_vocabulary(rows, 320)
+    assert "token 320 in row b" in str(caught.value.found)
 
 
 def test_evaluation_rows_among_the_training_rows_stop() -> None:
     guards.check_held_out(["a", "b"], ["c"])
-    with pytest.raises(TrainingError, match="evaluation rows") as caught:
+    with pytest.raises(LeakError, match="evaluation rows") as caught:
         guards.check_held_out(["a", "b"], ["b", "c"])
     assert "1 rows" in str(caught.value.found)
+
+
+def question(number: int, answer: str = "yes") -> Example:
+    """Thirty words that no other number has."""
+    return Example(" ".join(f"w{number}x{i}" for i in range(30)), answer)
+
+
+def test_a_training_row_that_asks_what_a_held_out_row_asks_stops() -> None:
+    held_out = [question(i) for i in range(100)]
+    guards.check_leaks([question(i) for i in range(200, 400)], held_out)
+    with pytest.raises(LeakError, match="evaluation rows") as caught:
+        guards.check_leaks([question(500), question(3, "no")], held_out)
+    assert "1 training rows give 1 of 100 held-out rows away" in str(caught.value.found)
+    assert "same prompt" in str(caught.value.found)
+
+
+@pytest.mark.parametrize(("count", "stops"), [(2, False), (3, True)])
+def test_near_copies_stop_when_they_are_more_than_two_in_a_hundred(count: int, stops: bool) -> None:
+    held_out = [question(i) for i in range(100)]
+    near = [Example(f"{row.prompt} Indeed.", row.answer) for row in held_out[:count]]
+    train = [question(i) for i in range(100, 120)] + near
+    if stops:
+        with pytest.raises(LeakError, match="evaluation rows"):
+            guards.check_leaks(train, held_out)
+    else:
+        guards.check_leaks(train, held_out)
+
+
+def test_weights_that_are_no_numbers_are_named_before_the_first_step() -> None:
+    good = {"a": torch.ones(2), "ids": torch.tensor([1])}
+    guards.check_weights(good.items())
+    with pytest.raises(WeightsError, match="weights are not numbers") as caught:
+        guards.check_weights({**good, "b": torch.tensor([1.0, math.inf])}.items())
+    assert caught.value.found == "1 tensors: b"
 
 
 @pytest.mark.parametrize(
@@ -70,7 +152,7 @@ def test_evaluation_rows_among_the_training_rows_stop() -> None:
     [[], [nn.Parameter(torch.ones(2), requires_grad=False)], [nn.Parameter(torch.ones(0))]],
 )
 def test_nothing_to_train_stops(parameters: list[nn.Parameter]) -> None:
-    with pytest.raises(TrainingError, match="no parameter is trained"):
+    with pytest.raises(NothingTrained, match="no parameter is trained"):
         guards.check_trainable(parameters)
 
 
@@ -95,6 +177,16 @@ def test_a_step_worth_nothing_stops(loss: float, norm: float, says: str) -> None
 
 def test_a_step_with_loss_and_gradient_goes_on() -> None:
     guards.check_step(STEP, loss=1.0, grad_norm=0.1)
+
+
+def test_a_first_step_that_moves_nothing_stops() -> None:
+    parameters = [nn.Parameter(torch.ones(3, 2)), nn.Parameter(torch.zeros(1))]
+    before = guards.samples(parameters)
+    with pytest.raises(TrainingError, match="changed nothing"):
+        guards.check_moved(before, guards.samples(parameters))
+    with torch.no_grad():
+        parameters[1] += 1e-6
+    guards.check_moved(before, guards.samples(parameters))
 
 
 BEFORE, AFTER = torch.zeros(2), torch.ones(2)

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from transformers import AutoTokenizer
 
-from nexa.core.errors import TemplateError, TrainingError
+from nexa.core.errors import DataError, LeakError, TemplateError, TruncationError
+from nexa.core.records import Artifact, Draft, SuiteBody
 from nexa.core.store import Store
 from nexa.lm.chat import ChatTemplate
 from nexa.train.batches import TokenRow
-from nexa.train.rows import mask_digest, training_rows
+from nexa.train.rows import TrainingRows, mask_digest, training_rows
 from tests.train.sample import conversation, dataset, random_rows
 
 
@@ -61,18 +64,18 @@ def test_an_answer_that_is_cut_off_whole_is_left_out_and_counted(
 
 def test_answers_all_cut_off_stop(store: Store, tmp_path: Path, chat: ChatTemplate) -> None:
     whole = dataset(store, tmp_path, [conversation(1)], max_length=5)
-    with pytest.raises(TrainingError, match="every answer is cut off"):
+    with pytest.raises(TruncationError, match="every answer is cut off"):
         training_rows(whole, store, chat, None)
 
 
 def test_answers_that_lose_their_end_stop(store: Store, tmp_path: Path, chat: ChatTemplate) -> None:
     whole = dataset(store, tmp_path, [conversation(1, "long " * 200)], max_length=100)
-    with pytest.raises(TrainingError, match="learn to stop"):
+    with pytest.raises(TruncationError, match="learn to stop"):
         training_rows(whole, store, chat, None)
 
 
 def test_no_rows_stop(store: Store, tmp_path: Path, chat: ChatTemplate) -> None:
-    with pytest.raises(TrainingError, match="no training rows"):
+    with pytest.raises(DataError, match="no training rows"):
         training_rows(dataset(store, tmp_path, []), store, chat, None)
 
 
@@ -82,8 +85,38 @@ def test_a_held_out_conversation_among_the_training_rows_stops(
     leaked = dataset(
         store, tmp_path, [conversation(1), conversation(2)], [conversation(3), conversation(2)]
     )
-    with pytest.raises(TrainingError, match="evaluation rows"):
+    with pytest.raises(LeakError, match="evaluation rows"):
         training_rows(leaked, store, chat, None)
+
+
+@pytest.mark.parametrize("target", ["17.5", {"density": 17.5}])
+def test_a_prompt_of_the_frozen_suite_among_the_training_rows_stops(
+    store: Store, tmp_path: Path, chat: ChatTemplate, target: object
+) -> None:
+    rows = [conversation(i) for i in range(1, 20)]
+
+    def suite_of(number: int) -> Artifact[SuiteBody]:
+        prompt = {"id": "a", "messages": conversation(number)[:1], "target": target}
+        body = SuiteBody(
+            task="text",
+            rows=1,
+            groups=1,
+            domains={},
+            metrics=["exact"],
+            primary="exact",
+            max_new_tokens=9,
+        )
+        draft = Draft("suite", "s", body, {"prompts.jsonl": json.dumps(prompt).encode() + b"\n"})
+        return store.seal(draft, step={"name": "freeze"}, fingerprint="1" * 64, inputs={})
+
+    def trained_beside(suite: Artifact[SuiteBody]) -> TrainingRows:
+        made = dataset(store, tmp_path, rows)
+        beside = replace(made, inputs={"suite": suite.digest})
+        return training_rows(beside, store, chat, None)
+
+    assert len(trained_beside(suite_of(77)).rows) == 19
+    with pytest.raises(LeakError, match="same prompt"):
+        trained_beside(suite_of(17))
 
 
 def test_a_row_that_the_template_refuses_is_named(

@@ -13,6 +13,7 @@ from nexa.lm.resolve import ModelFiles
 from nexa.train.spec import (
     SchedulerSpec,
     TrainSpec,
+    resolve_every,
     resolve_micro_tokens,
     resolve_precision,
 )
@@ -64,6 +65,8 @@ def test_what_only_says_how_fast_leaves_the_fingerprint_alone() -> None:
         return fingerprint("finetune", 1, TrainSpec(MODEL, **changes), {})  # type: ignore[arg-type]
 
     assert print_of(micro_tokens=512, name="other", scratch=Path("/tmp")) == print_of()
+    kept = {"run_state": Path("/tmp"), "checkpoint_every": 3, "checkpoint_keep": 9}
+    assert print_of(**kept, commit=print, allow_inexact=True) == print_of()
     assert print_of(seed=1) != print_of()
     assert print_of(lora=LoraSpec(rank=8)) != print_of(lora=LoraSpec(rank=16))
 
@@ -72,6 +75,16 @@ def test_precision_is_the_machines_unless_it_is_given() -> None:
     assert resolve_precision("float32") == "float32"
     assert resolve_precision("bfloat16") == "bfloat16"
     assert resolve_precision("auto") == ("bfloat16" if this_machine().bf16 else "float32")
+
+
+@pytest.mark.parametrize(
+    ("total", "lora", "full"),
+    [(3, 10, 50), (40, 10, 50), (301, 31, 50), (700, 70, 70), (9000, 100, 100)],
+)
+def test_a_checkpoint_comes_ten_times_a_run_within_limits(total: int, lora: int, full: int) -> None:
+    assert resolve_every(None, total, "lora") == lora
+    assert resolve_every(None, total, "full") == full
+    assert resolve_every(7, total, "full") == 7
 
 
 SMOL = LlamaConfig(

@@ -123,6 +123,8 @@ def test_a_file_that_is_no_board_is_refused(tmp_path: Path) -> None:
         read(tmp_path / "leaderboard_1.parquet")
     with pytest.raises(IntegrityError, match="is not a leaderboard"):
         read(tmp_path / "leaderboard_2.parquet")
+    with pytest.raises(IntegrityError, match="cannot read the leaderboard"):
+        read(tmp_path / "leaderboard_3.parquet")
 
 
 def test_an_empty_board_is_a_board(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from nexa.core.errors import ModelError, ParityError
 from nexa.core.records import Artifact, CheckpointBody, Draft, ExportBody
 from nexa.core.store import Store
+from nexa.lm.chat import ChatTemplate
 from nexa.lm.resolve import ModelFiles, resolve
 from nexa.weights.merge_adapter import MergeSpec, merge_adapter
 from tests.support import chain
@@ -178,3 +179,18 @@ def test_scratch_is_emptied_when_the_draft_is_gone(
     gc.collect()
 
     assert not list(spec.scratch.iterdir())
+
+
+def test_a_model_without_a_chat_template_is_given_the_one_it_was_trained_in(
+    store: Store, tmp_path: Path
+) -> None:
+    bare = resolve(str(write_tiny_model(tmp_path / "bare", chat_template=None)))
+    made = chain.checkpoint_draft(bare, tmp_path / "trained")
+    checkpoint = chain.seal(store, "finetune", made)
+    draft = merge_adapter(MergeSpec(bare), checkpoint=checkpoint, store=store)
+
+    folder = export(draft, store, tmp_path / "out")
+    served = ChatTemplate(AutoTokenizer.from_pretrained(folder))
+    trained = ChatTemplate(AutoTokenizer.from_pretrained(bare.folder))
+    assert (served.name, trained.name) == ("tokenizer", "PLAIN")
+    assert served.sha256 == trained.sha256

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "Data": {
         "prepare": ("nexa.cli.data:prepare", "Prepare the data of config.yaml, and nothing more."),
+        "merge": ("nexa.cli.data:merge", "Add rows to a dataset: a new version of it."),
         "mask": ("nexa.cli.data:mask", "Show which text of a row is trained, in colour."),
         "list": ("nexa.cli.data:list_datasets", "Show the datasets of this project."),
     }
@@ -43,6 +44,46 @@ def prepare(out: Output, config: Path) -> None:
         out.pairs({"tokens a row": lengths, "max_length": body.max_length})
 
     out.show(body.model_dump(mode="json"), tell)
+
+
+@click.command()
+@click.argument("dataset")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.option(
+    "--config",
+    default="config.yaml",
+    show_default=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The project's configuration: its model measures the rows.",
+)
+@output_options
+def merge(out: Output, dataset: str, files: tuple[str, ...], config: Path) -> None:
+    """Add rows to a dataset: a new version of it.
+
+    The rows go through the filters that the dataset's own went through. Those that are there
+    already stay in their splits.
+    """
+    from nexa.orchestrate.merge_data import merge_data
+
+    merged = merge_data(dataset, files, config)
+    record = {
+        "dataset": merged.dataset.label,
+        "parent": merged.parent.label,
+        "added": merged.added,
+        "why": merged.why,
+        "body": merged.dataset.body.model_dump(mode="json"),
+    }
+
+    def tell() -> None:
+        out.say(merged.dataset.label, bold=True)
+        if merged.why:
+            out.say(f"  nothing new: {merged.why}")
+        else:
+            out.pairs({"made from": merged.parent.label})
+            out.pairs({f"added to {name}": f"{rows} rows" for name, rows in merged.added.items()})
+
+    out.show(record, tell)
 
 
 @click.command()

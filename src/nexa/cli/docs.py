@@ -12,9 +12,12 @@ from pathlib import Path
 
 import click
 
+from nexa.cli import safety_docs
+from nexa.cli.data_docs import DATA_FORMAT_PARTS
 from nexa.cli.lazy import LazyGroup
 from nexa.cli.main import INTERRUPTED, UNEXPECTED, app
 from nexa.cli.schema_docs import manifest_schema, source_tree, with_part
+from nexa.cli.storage_docs import STORAGE_PARTS
 from nexa.core import errors
 from nexa.core.store import write_atomic
 
@@ -45,6 +48,14 @@ DOCUMENTS: Mapping[str, Callable[[], str]] = {
 PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "README.md": {"source tree": source_tree},
     "docs/ARCHITECTURE_v1.md": {"source tree": source_tree},
+    "docs/DATA_FORMAT.md": DATA_FORMAT_PARTS,
+    "docs/STORAGE_POLICY.md": STORAGE_PARTS,
+    "docs/SAFETY_POLICY.md": {
+        "token sources": safety_docs.token_source_table,
+        "child variables": safety_docs.child_variables,
+        "credentials": safety_docs.credential_table,
+        "refusals": safety_docs.refusal_table,
+    },
 }
 
 

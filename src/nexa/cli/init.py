@@ -28,9 +28,8 @@ METHODS = {"lora": "LoRA", "full": "Full fine-tuning"}
 @click.option(
     "--data",
     required=True,
-    metavar="FILE|FOLDER",
-    type=click.Path(path_type=Path),
-    help="Rows to train on; a folder's eval, test or valid file is held out.",
+    metavar="FILE|FOLDER|ID",
+    help="Rows to train on, or a Hub dataset; an eval, test or valid file of it is held out.",
 )
 @click.option(
     "--base-source",
@@ -38,6 +37,17 @@ METHODS = {"lora": "LoRA", "full": "Full fine-tuning"}
     default="auto",
     show_default=True,
     help="Where an alias with two sources is taken from.",
+)
+@click.option(
+    "--name", metavar="NAME", help="The trained model's: it goes to output/NAME, not output."
+)
+@click.option(
+    "--eval-fraction",
+    type=float,
+    default=0.1,
+    show_default=True,
+    metavar="SHARE",
+    help="Rows to set aside where no file is held out.",
 )
 @click.option(
     "--output",
@@ -49,7 +59,7 @@ METHODS = {"lora": "LoRA", "full": "Full fine-tuning"}
 )
 @click.option("--force", is_flag=True, help="Replace a config.yaml that differs.")
 @output_options
-def init(out: Output, base: str, data: Path, output: Path, force: bool, **choices: Any) -> None:
+def init(out: Output, base: str, data: str, output: Path, force: bool, **choices: Any) -> None:
     """Write a config.yaml that fits a model and your data."""
     from nexa.orchestrate.init import init as write
 
@@ -58,6 +68,8 @@ def init(out: Output, base: str, data: Path, output: Path, force: bool, **choice
         data,
         method=choices["method"],
         source=choices["base_source"],
+        name=choices["name"],
+        eval_fraction=choices["eval_fraction"],
         folder=output,
         force=force,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,7 +18,8 @@ Table = Mapping[str, Mapping[str, tuple[str, str]]]
 class LazyGroup(click.Group):
     """Shows its commands without importing one; a word it does not know gets the nearest name.
 
-    `aliases` maps a second name of a command to its first one.
+    `aliases` maps a second name of a command to its first one. `alone` is the command that the
+    group itself is on a terminal; in a pipe, and without one, it prints its help.
     """
 
     def __init__(
@@ -27,18 +29,20 @@ class LazyGroup(click.Group):
         *,
         help: str,
         aliases: Mapping[str, str] | None = None,
+        alone: str | None = None,
         **options: Any,
     ) -> None:
         super().__init__(
             name,
             help=help,
-            callback=_help_when_alone,
+            callback=_when_alone,
             invoke_without_command=True,
             subcommand_metavar="COMMAND ...",
             **options,
         )
         self.table = table
         self.aliases = aliases or {}
+        self.alone = alone
         self._targets = {word: line[0] for _, word, line in self.lines()}
 
     def lines(self) -> Iterator[tuple[str, str, tuple[str, str]]]:
@@ -93,7 +97,15 @@ class LazyGroup(click.Group):
                 )
 
 
-def _help_when_alone(**_: Any) -> None:
+def _when_alone(**_: Any) -> None:
+    """What a group does without a command."""
     ctx = click.get_current_context()
-    if ctx.invoked_subcommand is None:
+    group = ctx.command
+    if ctx.invoked_subcommand is not None:
+        return
+    if isinstance(group, LazyGroup) and group.alone and sys.stdin.isatty() and sys.stdout.isatty():
+        command = group.load(group.alone)
+        with command.make_context(group.alone, [], parent=ctx) as inner:
+            command.invoke(inner)
+    else:
         click.echo(ctx.get_help())

@@ -15,18 +15,25 @@ import click
 
 from nexa import __version__
 from nexa.cli.lazy import LazyGroup, Table
+from nexa.cli.redacted import redact_streams
 from nexa.core.errors import NexaError, UsageError
+from nexa.core.interrupts import Interrupted
 
 COMMANDS: Table = {
     "From data to a published model": {
+        "guide": (
+            "nexa.cli.wizard.guided:guide",
+            "Ask what is needed, then train, evaluate and publish.",
+        ),
         "init": ("nexa.cli.init:init", "Write a config.yaml that fits a model and your data."),
         "train": (
             "nexa.cli.train:train",
             "Prepare data, score the base, train, merge, and score what came out.",
         ),
+        "resume": ("nexa.cli.resume:resume", "Go on with a training that was stopped."),
         "publish": (
             "nexa.cli.publish:publish",
-            "Publish the trained model with its card and the proof of its numbers.",
+            "Publish a model with its card and the proof of its numbers.",
         ),
     },
     "Data": {
@@ -43,15 +50,28 @@ COMMANDS: Table = {
             "Talk to a model; an empty line or Ctrl-D ends it.",
         ),
     },
+    "Session": {
+        "login": ("nexa.cli.session:login", "Keep a Hub token in memory for this session."),
+        "logout": ("nexa.cli.session:logout", "Forget the token and end its server."),
+        "session": (
+            "nexa.cli.session:session",
+            "Look at the session that keeps the Hub token.",
+        ),
+    },
     "Look and check": {
+        "check": (
+            "nexa.cli.check:check",
+            "Look for everything that would stop a run, before it starts.",
+        ),
+        "doctor": ("nexa.cli.doctor:doctor", "Look at this machine: what is here, what is wrong."),
         "runs": ("nexa.cli.runs:runs", "Show the runs of this project."),
         "lineage": (
             "nexa.cli.runs:lineage",
             "Show what a run's report, or any artifact, grew from.",
         ),
         "verify": (
-            "nexa.cli.publish:verify",
-            "Check a published folder: every byte, every record, every number of the card.",
+            "nexa.cli.verify:verify",
+            "Read every byte again: of a run, an artifact, a published folder, or everything.",
         ),
     },
 }
@@ -64,8 +84,9 @@ app = LazyGroup(
     "nexa",
     COMMANDS,
     aliases=ALIASES,
+    alone="guide",
     help="From a data file to a fine-tuned, evaluated, published language model.",
-    epilog="Exit codes: 0 done, 130 stopped by Ctrl-C, others by the kind of error (docs/cli.md).",
+    epilog="Exit codes: 0 done, 130 Ctrl-C, 143 SIGTERM, others by kind of error (docs/cli.md).",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 click.version_option(__version__, prog_name="nexa")(app)
@@ -74,18 +95,28 @@ click.version_option(__version__, prog_name="nexa")(app)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit code and never shows a bare traceback."""
     words = list(sys.argv[1:] if argv is None else argv)
+    redact_streams()
     try:
         code = app.main(words, prog_name="nexa", standalone_mode=False)
         _flush()
         return code if isinstance(code, int) else 0
-    except click.Abort:
-        return _tell(words, "Interrupted", INTERRUPTED, "stopped; what was finished is kept")
+    except click.Abort as abort:
+        return _tell_stopped(words, abort)
     except click.ClickException as error:
         return _tell_error(words, _usage_error(error))
     except NexaError as error:
         return _tell_error(words, error)
     except Exception as error:  # the last resort: a mistake of nexa's own
         return _tell_unexpected(words, error)
+
+
+def _tell_stopped(words: list[str], abort: click.Abort) -> int:
+    """Ctrl-C or SIGTERM: with the exit code of the signal, and how to go on if that is known."""
+    what = str(abort) or "stopped; what was finished is kept"
+    stop = abort.__cause__
+    if isinstance(stop, Interrupted):
+        return _tell(words, "Interrupted", stop.exit_code, what, stop.found, stop.fix)
+    return _tell(words, "Interrupted", INTERRUPTED, what)
 
 
 def _tell_error(words: list[str], error: NexaError) -> int:
@@ -126,7 +157,8 @@ def _tell(
         click.echo(to_json({"error": told}))
     else:
         first, *rest = clean(str(NexaError(what, found=found, fix=fix))).splitlines()
-        click.echo("\n".join([click.style(first, fg="red", bold=True), *rest]), err=True)
+        colour = None if os.environ.get("NO_COLOR") else "red"
+        click.echo("\n".join([click.style(first, fg=colour, bold=True), *rest]), err=True)
     return code
 
 

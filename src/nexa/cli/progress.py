@@ -30,6 +30,8 @@ STEPS = {
     "generate": "Asking the held-out questions",
     "finetune": "Training",
     "merge": "Merging, and proving the merge",
+    "adopt": "Looking at what was found",
+    "take": "Taking the model as it is",
     "score": "Scoring",
     "analyze": "Comparing base and tuned",
     "publish": "Publishing",
@@ -40,6 +42,9 @@ LINES: dict[str, Callable[[Event], str]] = {
     "train.epoch": lambda event: (
         f"Epoch {event['epoch']}/{event['epochs']}: "
         f"loss={event['loss']:.3f}, lr={rate(event['lr'])}"
+    ),
+    "train.resumed": lambda event: (
+        f"Going on from step {event['step']} of {event['total']}: {event['path']}"
     ),
     "note": lambda event: f"note: {event['text']}",
     "saved": lambda event: f"Saved: {event['path']} ({size(event['size_bytes'])})",

@@ -1,63 +1,117 @@
-"""`nexa publish` (alias `push`) and `nexa verify`: a model with its evidence, and its proof."""
+"""`nexa publish` (alias `push`): a model with its evidence."""
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from nexa.cli.show import Output, output_options
 
 
 @click.command()
-@click.argument("model_dir", default="./output", type=click.Path(path_type=Path))
+@click.argument("model_dir", default="./output")
 @click.option("--repo", metavar="OWNER/NAME", help="What to publish it as.")
-@click.option("--hub", metavar="local|FOLDER", help="Where to publish.  [default: local]")
 @click.option(
-    "--private", is_flag=True, default=None, help="For a Hub that knows private repositories."
+    "--hub",
+    metavar="local|FOLDER|URL",
+    help="Where to publish.  [default: the Hugging Face Hub, or HF_ENDPOINT]",
 )
+@click.option("--private", is_flag=True, default=None, help="Make a new repository private.")
 @click.option("--model-card/--no-model-card", default=None, help="Write README.md.")
 @click.option(
     "--merge-adapters/--no-merge-adapters", default=None, help="Publish merged weights too."
 )
+@click.option("--base-model", metavar="MODEL", help="Of an adapter or full weights from elsewhere.")
+@click.option(
+    "--eval-data",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Held-out rows: evaluates a model that has no report.",
+)
 @click.option("--licence", "--license", metavar="SPDX", help="The licence the card names.")
 @click.option("--allow", multiple=True, metavar="FINDING", help="Publish in spite of a finding.")
+@click.option("--dry-run", is_flag=True, help="Show what would be published; write nothing.")
 @output_options
 def publish(
-    out: Output, model_dir: Path, licence: str | None, allow: tuple[str, ...], **flags: Any
+    out: Output,
+    model_dir: str,
+    dry_run: bool,
+    licence: str | None,
+    allow: tuple[str, ...],
+    base_model: str | None,
+    eval_data: Path | None,
+    **flags: Any,
 ) -> None:
-    """Publish the trained model with its card and the proof of its numbers.
+    """Publish a model with its card and the proof of its numbers.
 
-    What is not said here is taken from the publish section of the project's config.yaml.
+    MODEL_DIR is what a run left (its folder or the run's id), a checkpoint, a PEFT adapter or full
+    weights. What is not said here is taken from the publish section of the project's config.yaml.
     """
-    from nexa.orchestrate.publish import publish_folder
+    from nexa.orchestrate.publish import publish as publish_model
+    from nexa.orchestrate.publish import request_of
 
-    published = publish_folder(model_dir, Path.cwd(), flags, allow=allow, licence=licence)
-    body = published.body
+    request, tiers = request_of(
+        model_dir,
+        Path.cwd(),
+        flags,
+        allow=allow,
+        licence=licence,
+        base_model=base_model,
+        eval_data=eval_data,
+        command=command_line(click.get_current_context()),
+    )
+    if dry_run:
+        from nexa.orchestrate.publish_preview import preview
 
-    def tell() -> None:
-        out.say(f"Published: {body.location}", fg="green", bold=True)
-        out.say(f"  root digest {body.root}")
-        out.say(f"  check it with: nexa verify {body.location} --expect {body.root[:16]}")
+        seen = preview(request, tiers)
+        out.show(seen.to_json(), lambda: _tell_preview(out, seen))
+        return
+    body = publish_model(request, tiers).body
+    out.show(body.model_dump(mode="json"), lambda: _tell_published(out, body))
 
-    out.show(body.model_dump(mode="json"), tell)
+
+def _tell_published(out: Output, body: Any) -> None:
+    out.say(f"Published: {body.location}", fg="green", bold=True)
+    out.say(f"  root digest {body.root}")
+    folder = body.location
+    if "://" in folder:
+        folder = body.repo.rpartition("/")[2]
+        out.say(f"  download it with: hf download {body.repo} --local-dir {folder}")
+    out.say(f"  check it with: nexa verify {folder} --expect {body.root[:16]}")
 
 
-@click.command()
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--expect", metavar="DIGEST", help="The root digest that publish printed.")
-@output_options
-def verify(out: Output, folder: Path, expect: str | None) -> None:
-    """Check a published folder: every byte, every record, every number of the card."""
-    from nexa.publish.verify import verify_folder
+def _tell_preview(out: Output, seen: Any) -> None:
+    visibility = "private" if seen.private else "public"
+    out.say(f"{seen.kind}, to {seen.location} ({visibility} if it is new)", bold=True)
+    for name, size in seen.files.items():
+        out.say(f"  {size / 1e6:10.3f} MB  {name}")
+    for note in seen.notes:
+        out.say(f"  note     {note}")
+    for finding in seen.findings:
+        first, *more = finding.splitlines()
+        out.say(f"  finding  {first}", fg="red")
+        for line in more:
+            out.say(f"           {line}", fg="red")
+    ends = "This would be refused." if seen.findings else "This would be published."
+    out.say(f"{ends} Nothing was written or uploaded.")
 
-    checks = verify_folder(folder, expect=expect)
 
-    def tell() -> None:
-        for check in checks:
-            out.say(f"  ok  {check.name}")
-        out.say(f"{folder} is whole: nothing was changed since it was published.", fg="green")
-        out.say("This proves integrity, not who published it.")
-
-    out.show({"folder": str(folder), "checks": [check.name for check in checks]}, tell)
+def command_line(context: click.Context) -> str:
+    """The command as it was given, to be run again; what was left to defaults is left out."""
+    words = ["nexa", str(context.info_name)]
+    for parameter in context.command.get_params(context):
+        if context.get_parameter_source(str(parameter.name)) is not ParameterSource.COMMANDLINE:
+            continue
+        value = context.params.get(str(parameter.name))
+        if isinstance(parameter, click.Argument):
+            words.append(str(value))
+        elif isinstance(value, bool):
+            words.append((parameter.opts if value else parameter.secondary_opts)[0])
+        else:
+            for item in value if isinstance(value, tuple) else (value,):
+                words += [parameter.opts[0], str(item)]
+    return shlex.join(words)

@@ -7,6 +7,7 @@ Whatever comes from data is cleaned first: a file cannot steer the terminal or s
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
@@ -39,6 +40,8 @@ class Output:
     def say(self, text: str = "", **style: Any) -> None:
         """One line of the result, for people; `style` is click's (`bold=True`, `fg="green"`)."""
         if not self.as_json:
+            if os.environ.get("NO_COLOR"):
+                style = {name: value for name, value in style.items() if name not in ("fg", "bg")}
             click.secho(clean(text), file=self._out, color=self._terminal, **style)
 
     def pairs(self, pairs: Mapping[str, Cell], *, indent: int = 2) -> None:

@@ -16,20 +16,36 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("config", default="config.yaml", type=click.Path(path_type=Path))
 @click.option("--dry-run", is_flag=True, help="Show the plan; train nothing, write nothing.")
+@click.option(
+    "--allow-inexact",
+    is_flag=True,
+    help="Go on from a checkpoint even where the same weights are not promised.",
+)
+@click.option("--no-check", is_flag=True, help="Train without the flight check (nexa check).")
 @output_options
-def train(out: Output, config: Path, dry_run: bool) -> None:
-    """Prepare data, score the base, train, merge, and score what came out."""
+def train(out: Output, config: Path, dry_run: bool, allow_inexact: bool, no_check: bool) -> None:
+    """Prepare data, score the base, train, merge, and score what came out.
+
+    A training that was stopped goes on from its newest checkpoint.
+    """
     if dry_run:
         from nexa.orchestrate.plan import outline
 
         planned = outline(config)
         out.show(planned, lambda: out.pairs(planned))
         return
-    from nexa.orchestrate.reports import scores_of
     from nexa.orchestrate.run import train as run_training
 
-    manifest = run_training(config)
-    scores = scores_of(manifest, config.parent)
+    show_run(
+        out, run_training(config, allow_inexact=allow_inexact, check=not no_check), config.parent
+    )
+
+
+def show_run(out: Output, manifest: RunManifest, project: Path) -> None:
+    """What a run that ended well shows: its scores, its verdict, its deliverables."""
+    from nexa.orchestrate.reports import scores_of
+
+    scores = scores_of(manifest, project)
     record = {"manifest": manifest.model_dump(mode="json", by_alias=True), "report": scores.record}
     out.show(record, lambda: _tell(out, manifest, scores.rows, scores.reason))
 

@@ -25,6 +25,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from nexa.core.errors import ConfigError, nearest
+from nexa.core.secrets import hub_endpoint
 
 Auto = Literal["auto"]
 # Strict: `rank: true` is a mistake, not a rank of 1.
@@ -61,7 +62,8 @@ class DataSection(Section):
     model_config = ConfigDict(populate_by_name=True)
 
     train_path: str = Field(
-        validation_alias=AliasChoices("train_path", "train"), description="a file or a folder"
+        validation_alias=AliasChoices("train_path", "train"),
+        description="a file, a folder, or a dataset on the Hub (org/name)",
     )
     eval_path: str | None = Field(
         default=None, description="held-out rows; left out, a share of the training file is kept"
@@ -163,7 +165,9 @@ class PublishSection(Section):
 
     repo: str = Field(description="owner/name")
     hub: str = Field(
-        default="https://huggingface.co", description="local, a folder, or a Hub's address"
+        default_factory=hub_endpoint,
+        description="local, a folder, or a Hub's address; left out: HF_ENDPOINT, or "
+        "https://huggingface.co",
     )
     private: bool = False
     model_card: bool = True

@@ -7,7 +7,7 @@ NexaError            1
 |   +-- FormatError     14   rows of no known shape
 |   +-- TruncationError 15   the cut to max_length takes answers away
 |   +-- LeakError       16   evaluation rows among the training rows
-|   +-- TemplateError   17   a chat template whose trained tokens cannot be known, or that ends no turn
+|   +-- TemplateError   17   a chat template whose end of turn or trained tokens are unknown
 |       +-- MaskError       18   tokens that must bear loss do not
 |       +-- BosError        19   a row begins with two beginning-of-sequence tokens
 +-- ModelError       5   a model that cannot be found, read or loaded

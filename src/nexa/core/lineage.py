@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from nexa.core.errors import IntegrityError
-from nexa.core.records import AnswersBody, Artifact, CheckpointBody, DatasetBody, ModelRef
+from nexa.core.records import (
+    AdoptedBody,
+    AnswersBody,
+    Artifact,
+    CheckpointBody,
+    DatasetBody,
+    ModelRef,
+)
 from nexa.core.store import Store, UnknownArtifact
 
 
@@ -58,7 +65,7 @@ def _outside(artifact: Artifact[Any], depth: int) -> Iterator[Node]:
     if isinstance(body, DatasetBody):
         for file, digest in sorted(body.sources.items()):
             yield Node(depth, "source", file, digest, "file")
-    if isinstance(body, CheckpointBody):
+    if isinstance(body, CheckpointBody | AdoptedBody):
         yield _model_node(depth, "base", body.base)
     if isinstance(body, AnswersBody) and "export" not in artifact.inputs:
         yield _model_node(depth, "model", body.model)

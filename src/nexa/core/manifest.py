@@ -1,7 +1,8 @@
 """The run manifest: one JSON a run, where every record, cost and verdict of the run meet.
 
 Opened before any work, amended as facts arrive, closed exactly once. Each write is aside and
-renamed, so a killed run leaves a whole manifest that says `running`.
+renamed, so a killed run leaves a whole manifest that says `running`. The digest of a closed one
+is noted beside it (`core.ledger`).
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nexa.core.errors import IntegrityError, NexaError, UsageError, nearest
+from nexa.core.ledger import require_noted, write_noted
 from nexa.core.secrets import redact
-from nexa.core.store import write_atomic
 
 # Fields that hold a host name, an address, or a sentence or path that may name a folder.
 PRIVATE = frozenset(
@@ -59,11 +60,13 @@ class RunManifest(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     run_id: str = Field(description="YYYY-MM-DD-HHMMSS-xxxx; a DNS label")
-    run_type: str = Field(description="train | data_gen | eval")
+    run_type: str = Field(description="train | data_gen | eval | publish")
     dataset_id: str | None = Field(default=None, description="name@version of the training data")
     dataset_hash: str | None = Field(default=None, description="digest of the dataset's record")
     teacher_model: str | None = Field(default=None, description="in distillation")
-    student_model: str | None = Field(default=None, description="the model that was trained")
+    student_model: str | None = Field(
+        default=None, description="the model that was trained; in an evaluation, the one scored"
+    )
     gpu_type: str | None = Field(default=None, description="None on a machine without a GPU")
     provider: str = Field(default="local", description="who owns the machine")
     tailscale_ip: str | None = Field(default=None, description="when the node was on a tailnet")
@@ -83,10 +86,15 @@ class RunManifest(BaseModel):
         default="nexa.manifest/1", alias="schema", description="this document's version"
     )
     status: Literal["running", "done", "failed", "interrupted"] = Field(
-        default="running", description="a run that was killed still says running"
+        default="running", description="a run that was killed says so until the next one begins"
     )
     error: str | None = Field(default=None, description="why it did not end well")
-    attempts: int = Field(default=1, description="times the run was begun")
+    attempts: int = Field(
+        default=1, description="this one, and those of the same config.yaml that ended badly before"
+    )
+    inexact: list[str] = Field(
+        default_factory=list, description="what had changed when --allow-inexact let it go on"
+    )
     nexa_version: str = Field(default="", description="Nexa's own")
     code_digest: str = Field(default="", description="sha256 over Nexa's own source files")
     lock_digest: str | None = Field(default=None, description="sha256 over versions")
@@ -108,6 +116,10 @@ class RunManifest(BaseModel):
     deliverables: dict[str, str] = Field(
         default_factory=dict,
         description="the six: checkpoint, manifest, leaderboard, report, cost, lineage -> address",
+    )
+    digests: dict[str, str] = Field(
+        default_factory=dict,
+        description="sha256 of files left outside the store: report, cost, lineage, final_model",
     )
     output_dir: str | None = Field(default=None, description="the folder left to the user")
     publications: list[str] = Field(
@@ -161,7 +173,7 @@ class ManifestFile:
         return redact(json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode()
 
     def _write(self) -> None:
-        write_atomic(self.path, self.to_bytes())
+        write_noted(self.path, self.to_bytes(), closed=self.manifest.status != "running")
 
 
 def read_manifest(path: Path) -> RunManifest:
@@ -186,7 +198,15 @@ def find_manifest(folder: Path, run_id: str) -> RunManifest:
 
     Raises:
         UsageError: no such run, or more than one; names those there are.
+        IntegrityError: it was changed after the run ended.
     """
+    path = folder / f"{find_run_id(folder, run_id)}.json"
+    require_noted(path)
+    return read_manifest(path)
+
+
+def find_run_id(folder: Path, run_id: str) -> str:
+    """The whole id of a run; raises `UsageError` as `find_manifest`."""
     known = [path.stem for path in sorted(folder.glob("*.json"))]
     wanted = known[-1:] if run_id == "latest" else [k for k in known if k.startswith(run_id)]
     if run_id in known:
@@ -198,4 +218,4 @@ def find_manifest(folder: Path, run_id: str) -> RunManifest:
             found=", ".join((wanted or known)[-5:]) or f"no runs in {folder}",
             fix=f"nexa runs show {near}" if near else None,
         )
-    return read_manifest(folder / f"{wanted[0]}.json")
+    return wanted[0]

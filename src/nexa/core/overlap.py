@@ -164,7 +164,8 @@ def leaks(train: Sequence[Example], held_out: Sequence[Example]) -> list[Hit]:
     """
     prompts: dict[str, list[int]] = defaultdict(list)
     for j, row in enumerate(held_out):
-        prompts[digest(row.prompt)].append(j)
+        if row.prompt.strip():  # a plain text, or an answer to nothing but a system turn
+            prompts[digest(row.prompt)].append(j)
     hits = {
         (i, j): Hit(i, j, 1.0, "same prompt")
         for i, row in enumerate(train)

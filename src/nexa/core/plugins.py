@@ -8,6 +8,7 @@ only when a name is not in the table, or when a command lists them all.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar, cast
@@ -31,6 +32,7 @@ class Registry(Generic[T]):
     def __init__(self, kind: str, table: Mapping[str, T]) -> None:
         self.kind = kind
         self._table = dict(table)
+        self._scanned: tuple[list[str], frozenset[str]] | None = None
 
     def __getitem__(self, name: str) -> T:
         """The thing with this name.
@@ -55,9 +57,11 @@ class Registry(Generic[T]):
         return name in self._table or name in self.names()
 
     def names(self) -> list[str]:
-        """Every name, built in or installed."""
-        installed = {point.name for point in entry_points(group=f"nexa.{self.kind}")}
-        return sorted({*self._table, *installed})
+        """Every name, built in or installed; installed packages are looked through once."""
+        if self._scanned is None or self._scanned[0] != sys.path:
+            points = entry_points(group=f"nexa.{self.kind}")
+            self._scanned = list(sys.path), frozenset(point.name for point in points)
+        return sorted({*self._table, *self._scanned[1]})
 
 
 def _load(point: EntryPoint) -> object:

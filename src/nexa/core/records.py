@@ -124,6 +124,33 @@ class CheckpointBody(Body):
     weights_sha256: str = Field(description="of the file with the trained weights")
 
 
+class AdoptedBody(Body):
+    """A model that Nexa did not train, as it was found; in a lineage it stands for a checkpoint.
+
+    Files: `adapter_model.safetensors` and `adapter_config.json` of an adapter; none of a whole
+    model, whose files are the export's.
+    """
+
+    base: ModelRef = Field(description="what it is compared with, and an adapter is merged into")
+    base_named_by: str = Field(description="--base-model, or the file that names it")
+    method: Literal["lora", "full"] = Field(description="an adapter, or a whole model")
+    rank: int | None = Field(default=None, description="of the adapter")
+    alpha: float | None = Field(
+        default=None, description="of the adapter; its scale is alpha / rank"
+    )
+    target_modules: list[str] = Field(
+        default_factory=list, description="names of the linear layers that are adapted"
+    )
+    found: dict[str, str] = Field(description="file name -> sha256, as they lay in the folder")
+    left_out: list[str] = Field(description="other files of the folder, which are not published")
+    trainer_step: int | None = Field(
+        default=None, description="by the word of the Trainer that saved it"
+    )
+    template_sha256: str = Field(description="of the chat template it is asked under")
+    end_of_turn: list[int] = Field(description="token ids that end an answer")
+    weights_sha256: str = Field(description="of the adapter's file, or the whole model's digest")
+
+
 class ExportBody(Body):
     """Weights in a form others load. Files: a whole model folder and `parity.json`."""
 
@@ -196,7 +223,9 @@ class ReportBody(Body):
     forgetting_limit_nats: float = Field(description="how much of it is allowed")
     forgetting_passed: bool = Field(description="whether it stayed below")
     stop_rate: list[Interval] = Field(description="[base, tuned]")
-    contaminated_rows: list[str] = Field(description="suite ids that occur in the training rows")
+    contaminated_rows: list[str] | None = Field(
+        description="suite ids that occur in the training rows; null: those rows are unknown"
+    )
     seal: str = Field(description="of both scores; unlike seals are never compared")
 
 
@@ -213,6 +242,7 @@ KINDS: dict[str, type[Body]] = {
     "suite": SuiteBody,
     "dataset": DatasetBody,
     "checkpoint": CheckpointBody,
+    "adopted": AdoptedBody,
     "export": ExportBody,
     "answers": AnswersBody,
     "scores": ScoresBody,

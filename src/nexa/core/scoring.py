@@ -10,6 +10,7 @@ A row of `scores.jsonl` is `{"id", "group", "domain", "stopped", METRIC: number,
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ Verdict = Literal["improved", "no evidence", "worse", "contaminated"]
 # What the report and the card call the domain of rows that name none.
 NO_DOMAIN = "all"
 STOPPED = "stopped"
+NOT_CHECKED = "training data unknown to Nexa: contamination was not checked"
+# Records keep nine decimals; another machine's sums may round the last one otherwise.
+TOLERANCE = 1e-8
 # Rows of a contaminated suite that a reason names; the record has all of them.
 NAMED_ROWS = 3
 
@@ -110,14 +114,15 @@ def derive_report(
     tuned: Side,
     *,
     forgetting_limit_nats: float,
-    contaminated_rows: Sequence[str],
+    contaminated_rows: Sequence[str] | None,
     seal: str,
 ) -> ReportBody:
     """Base against tuned, and what it proves.
 
     The verdict hangs on the primary metric alone: improved if the interval of its difference lies
     above 0, worse if below, else no evidence; contaminated, whatever the scores, if a suite row
-    occurs in the training rows. Forgetting is a gate of its own and never a reason to improve.
+    occurs in the training rows (None: nobody could look, and the reason says so). Forgetting is a
+    gate of its own and never a reason to improve.
 
     Raises:
         EvalError: the two sides do not have the same rows.
@@ -145,9 +150,20 @@ def derive_report(
         forgetting_limit_nats=forgetting_limit_nats,
         forgetting_passed=forgetting <= forgetting_limit_nats,
         stop_rate=[before.stop_rate, after.stop_rate],
-        contaminated_rows=sorted(contaminated_rows),
+        contaminated_rows=None if contaminated_rows is None else sorted(contaminated_rows),
         seal=seal,
     )
+
+
+def alike(one: Any, other: Any) -> bool:
+    """Whether two derivations say the same: equal, numbers within TOLERANCE."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return set(one) == set(other) and all(alike(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(alike, one, other))
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=0, abs_tol=TOLERANCE)
+    return bool(one == other)
 
 
 def _interval(rows: Sequence[Row], metric: str) -> Interval:
@@ -177,7 +193,7 @@ def _compare(metric: str, base: Sequence[Row], tuned: Sequence[Row]) -> Comparis
 
 
 def _verdict(
-    primary: Comparison, suite: SuiteBody, contaminated: Sequence[str]
+    primary: Comparison, suite: SuiteBody, contaminated: Sequence[str] | None
 ) -> tuple[Verdict, str]:
     gain = primary.difference
     change = f"{primary.metric} {gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
@@ -189,6 +205,8 @@ def _verdict(
             f"{len(contaminated)} of {suite.rows} suite rows occur in the training rows "
             f"({named}{more}), so {change} {on} says nothing."
         )
+    if contaminated is None:
+        on += f" ({NOT_CHECKED})"
     if gain.low > 0:
         return "improved", f"{change} {on}: the whole interval lies above 0."
     if gain.high < 0:

@@ -3,7 +3,7 @@
     store/blobs/ab/abcd...        bytes, mode 0444, named by their sha256
     store/records/KIND/DIGEST.json
     store/names/KIND/NAME/vN      holds a record's digest
-    store/recipes/FINGERPRINT     holds KIND/DIGEST: what this recipe made
+    store/recipes/FINGERPRINT     which record this recipe made, and how its blobs lay on the disk
 
 Everything is written aside, flushed to the disk and renamed: a kill at any moment leaves either
 the old state or the new one.
@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from nexa.core.errors import IntegrityError, NexaError, StorageError, nearest
+from nexa.core.events import emit
 from nexa.core.identity import canonical_json, sha256_bytes, sha256_file, slug
 from nexa.core.records import Artifact, B, Body, Draft
 
@@ -122,7 +123,8 @@ class Store:
         """Keep bytes or a file; returns the sha256. A file is moved in where it can be linked."""
         digest = sha256_bytes(content) if isinstance(content, bytes) else sha256_file(content)
         target = self.blob(digest)
-        if target.exists():
+        # Read again: a blob that was damaged is mended by whoever makes it once more.
+        if self.is_whole(digest):
             return digest
         if isinstance(content, bytes):
             write_atomic(target, content, mode=0o444)
@@ -187,23 +189,30 @@ class Store:
             record = canonical_json(sealed.to_json())
             write_atomic(self._record_path(sealed.kind, sealed.digest), record)
             write_atomic(self._name_path(sealed), sealed.digest.encode())
-            write_atomic(
-                self.root / "recipes" / fingerprint, f"{sealed.kind}/{sealed.digest}".encode()
-            )
+            write_atomic(self.root / "recipes" / fingerprint, self._recipe(sealed))
         return sealed
 
     def made_by(self, fingerprint: str) -> Artifact[Any] | None:
-        """What this recipe made before, if its record and all its bytes are still there."""
-        recipe = self.root / "recipes" / fingerprint
-        if not recipe.exists():
+        """What this recipe made before, if its record and all its bytes are still what they were.
+
+        A blob whose size and time are those of its sealing is taken as it is; any other is read
+        again. What was changed or is gone is told in a note, and the caller makes it again.
+        """
+        try:
+            noted = self.read_recipe(fingerprint)
+            if noted is None:
+                return None
+            artifact = self.read_record(noted["kind"], noted["digest"])
+        except IntegrityError as error:
+            emit("note", text=f"what an equal recipe made is not reused: {error.what}")
             return None
-        kind, _, digest = recipe.read_text().partition("/")
-        record = self._record_path(kind, digest)
-        if not record.exists():
-            return None
-        artifact = self._read(record)
-        whole = all(self.blob(digest).exists() for digest in artifact.files.values())
-        return artifact if whole else None
+        blobs: dict[str, Any] = noted["blobs"]
+        for file, digest in artifact.files.items():
+            if self._stamp(digest) != blobs.get(digest) and not self.is_whole(digest):
+                what = f"{artifact.label}: {file} was changed or is gone"
+                emit("note", text=f"{what}: not reused, made again")
+                return None
+        return artifact
 
     def by_digest(self, digest: str) -> Artifact[Any]:
         """The artifact whose record has this digest.
@@ -224,6 +233,17 @@ class Store:
         Raises:
             UnknownArtifact: no such name or version; says the nearest one.
         """
+        pointer = self.named(kind, reference)
+        record = self.read_record(kind, pointer.read_bytes().decode(errors="replace"))
+        # Equal contents under two names share one record; the name asked for is the one given.
+        return replace(record, name=pointer.parent.name, version=pointer.name)
+
+    def named(self, kind: str, reference: str) -> Path:
+        """The file that holds the digest of `name@vN`, or of a name's newest version.
+
+        Raises:
+            UnknownArtifact: no such name or version; says the nearest one.
+        """
         name, _, version = reference.removeprefix(f"{kind}/").partition("@")
         versions = self.versions(kind, name)
         if not versions:
@@ -237,11 +257,7 @@ class Store:
             raise UnknownArtifact(
                 f"{kind}/{name} has no version {version}", found=", ".join(versions)
             )
-        version = version or versions[-1]
-        pointer = self.root / "names" / kind / name / version
-        # Equal contents under two names share one record; the name asked for is the one given.
-        record = self._read(self._record_path(kind, pointer.read_text()))
-        return replace(record, name=name, version=version)
+        return self.root / "names" / kind / name / (version or versions[-1])
 
     def names(self, kind: str) -> list[str]:
         """Every name of a kind."""
@@ -267,7 +283,50 @@ class Store:
                 problems.append(f"{artifact.label}: {name} is not what was sealed")
         return problems
 
+    def is_whole(self, digest: str) -> bool:
+        """Whether the bytes with this digest are here and are those."""
+        blob = self.blob(digest)
+        return blob.is_file() and sha256_file(blob) == digest
+
+    def read_record(self, kind: str, digest: str) -> Artifact[Any]:
+        """The record with this whole digest.
+
+        Raises:
+            IntegrityError: it is gone, or is not what was sealed.
+        """
+        return self._read(self._record_path(kind, digest))
+
+    def read_recipe(self, fingerprint: str) -> dict[str, Any] | None:
+        """What is noted of a recipe: `kind` and `digest` of its record, `blobs` with size and time.
+
+        Raises:
+            IntegrityError: the note is not what was written.
+        """
+        path = self.root / "recipes" / fingerprint
+        if not path.is_file():
+            return None
+        data, _, digest = path.read_bytes().rpartition(b"\n")
+        if sha256_bytes(data).encode() != digest:
+            raise IntegrityError(f"the recipe {path} was changed after it was written", fix=REMAKE)
+        noted: dict[str, Any] = json.loads(data)
+        return noted
+
     # -- inside --------------------------------------------------------------------------
+
+    def _recipe(self, artifact: Artifact[Any]) -> bytes:
+        """What the file of a recipe holds: which record, and how its blobs lay on the disk."""
+        blobs = {digest: self._stamp(digest) for digest in sorted(set(artifact.files.values()))}
+        noted = {"kind": artifact.kind, "digest": artifact.digest, "blobs": blobs}
+        data = canonical_json(noted)
+        return data + b"\n" + sha256_bytes(data).encode()
+
+    def _stamp(self, digest: str) -> list[Any] | None:
+        """A blob's size in bytes and its time of change in ns (as text: beyond JSON's numbers)."""
+        try:
+            found = self.blob(digest).stat()
+        except OSError:
+            return None
+        return [found.st_size, str(found.st_mtime_ns)]
 
     def _record_path(self, kind: str, digest: str) -> Path:
         return self.root / "records" / kind / f"{digest}.json"
@@ -277,7 +336,8 @@ class Store:
 
     def _read(self, path: Path) -> Artifact[Any]:
         try:
-            artifact = Artifact.from_json(json.loads(path.read_bytes()))
+            data = path.read_bytes()
+            artifact = Artifact.from_json(json.loads(data))
         except (OSError, ValueError) as error:
             found = error.found if isinstance(error, IntegrityError) else str(error)
             raise IntegrityError(

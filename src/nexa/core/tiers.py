@@ -14,6 +14,8 @@ names: `datasets/<id>/<version>/`, `checkpoints/<run_id>/`, `manifests/<run_id>.
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -25,7 +27,7 @@ from urllib.parse import urlsplit
 
 import fsspec
 
-from nexa.core.errors import MissingExtra, StorageError, UsageError
+from nexa.core.errors import IntegrityError, MissingExtra, StorageError, UsageError
 from nexa.core.identity import canonical_json, sha256_file
 from nexa.core.store import (
     Store,
@@ -146,6 +148,76 @@ class Tiers:
             shutil.rmtree(work.parent, ignore_errors=True)
         return self.durable_place(name)
 
+    def names(self, folder: str = "") -> list[str]:
+        """The files below a folder of durable storage, sorted; none where it is not there."""
+        if self.durable_is_local:
+            root = self._durable_folder()
+            found = (path for path in (root / folder).rglob("*") if path.is_file())
+            return sorted(str(path.relative_to(root)) for path in found)
+        with self._remote(folder) as (system, place):
+            base = place.removesuffix(folder).rstrip("/")
+            inside = system.find(place) if system.exists(place) else []
+        return sorted(str(path).removeprefix(base).lstrip("/") for path in inside)
+
+    def read(self, name: str) -> bytes:
+        """The bytes of `name` in durable storage; small files only.
+
+        Raises:
+            StorageError: it is not there, or cannot be read.
+        """
+        with self._reading(name) as file:
+            data: bytes = file.read()
+        return data
+
+    def digest(self, name: str) -> str:
+        """sha256 of `name` in durable storage, read in pieces; raises as `read`."""
+        with self._reading(name) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    @contextlib.contextmanager
+    def _reading(self, name: str) -> Iterator[Any]:
+        if not self.durable_is_local:
+            with self._remote(name) as (system, place), system.open(place, "rb") as file:
+                yield file
+            return
+        path = self._durable_folder() / name
+        try:
+            with path.open("rb") as file:
+                yield file
+        except OSError as error:
+            raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
+
+    def committed(self, name: str) -> list[str]:
+        """The names of the committed folders in the folder `name` of durable storage, sorted."""
+        marker = f"/{MARKER}"
+        found = (file.removesuffix(marker) for file in self.names(name) if file.endswith(marker))
+        return sorted(place.rsplit("/", 1)[-1] for place in found)
+
+    def fetch(self, name: str, folder: Path) -> Path:
+        """Bring the files of a commit into `folder`, each checked against the marker.
+
+        Raises:
+            StorageError: durable storage cannot be read.
+            IntegrityError: a file is not what was committed; names it.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        with self._remote(name) as (system, place):
+            files = json.loads(system.cat_file(f"{place}/{MARKER}"))["files"]
+            for file, digest in files.items():
+                system.get_file(f"{place}/{file}", str(folder / file))
+                if sha256_file(folder / file) != digest:
+                    raise IntegrityError(
+                        f"{self.durable_place(name)}: {file} is not what was committed"
+                    )
+        return folder
+
+    def remove(self, name: str) -> None:
+        """Remove a committed folder from durable storage: its marker first."""
+        self._remove(f"{name}/{MARKER}")
+        with self._remote(name) as (system, place):
+            if system.exists(place):
+                system.rm(place, recursive=True)
+
     def _put(self, source: Path, name: str, digest: str) -> None:
         if self.durable_is_local:
             target = self._durable_folder() / name
@@ -197,6 +269,6 @@ class Tiers:
             yield system, f"{base.rstrip('/')}/{name}"
         except OSError as error:
             raise StorageError(
-                f"cannot write {self.durable_place(name)}: {error.strerror or error}",
+                f"cannot reach {self.durable_place(name)}: {error.strerror or error}",
                 fix="see that the address is right and reachable, then run the same command again",
             ) from error

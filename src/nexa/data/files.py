@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from nexa.core.identity import sha256_bytes
+from nexa.core.records import SplitInfo
 from nexa.data.filters.split import Placed
 from nexa.data.rows import Reject
 
@@ -42,7 +44,7 @@ def parquet(placed: Sequence[Placed]) -> bytes:
 
 def lineage(placed: Iterable[Placed]) -> bytes:
     """A line a kept row: which line of which file it was made from."""
-    return _lines(
+    return json_lines(
         {
             "row_id": item.row.row_id,
             "split": item.split,
@@ -55,7 +57,13 @@ def lineage(placed: Iterable[Placed]) -> bytes:
 
 def rejects(items: Iterable[Reject]) -> bytes:
     """A line a row left out: file, line, reason, what was wrong, and the line's digest."""
-    return _lines(item.to_json() for item in items)
+    return json_lines(item.to_json() for item in items)
+
+
+def split_info(placed: Sequence[Placed]) -> SplitInfo:
+    """How many rows a split has, and the digest of which."""
+    ids = sorted(item.row.row_id for item in placed)
+    return SplitInfo(rows=len(ids), digest=sha256_bytes("\n".join(ids).encode()))
 
 
 def _record(item: Placed) -> dict[str, Any]:
@@ -72,5 +80,6 @@ def _record(item: Placed) -> dict[str, Any]:
     }
 
 
-def _lines(records: Iterable[dict[str, Any]]) -> bytes:
+def json_lines(records: Iterable[Mapping[str, Any]]) -> bytes:
+    """Records, one a line."""
     return "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records).encode()

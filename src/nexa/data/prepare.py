@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from nexa.core.errors import DataError, nearest
+from nexa.core.errors import DataError, FormatError, nearest
 from nexa.core.events import emit, progress
-from nexa.core.identity import sha256_bytes
-from nexa.core.records import Artifact, DatasetBody, Draft, SplitInfo, SuiteBody
+from nexa.core.records import Artifact, DatasetBody, Draft, SuiteBody
 from nexa.core.store import Store
 from nexa.data import files
 from nexa.data.filters.duplicates import drop_exact, drop_near
@@ -27,7 +26,7 @@ from nexa.data.filters.lengths import (
 from nexa.data.filters.split import Placed, place
 from nexa.data.rows import Reject, Row
 from nexa.data.schemas import SCHEMAS
-from nexa.data.sources import Source, read_source, tell_shape
+from nexa.data.sources import MALFORMED, Source, read_source, tell_shape
 from nexa.lm.chat import ChatTemplate
 from nexa.lm.load import load_tokenizer
 from nexa.lm.resolve import ModelFiles
@@ -83,7 +82,7 @@ def prepare(
         dataset_id=spec.dataset_id,
         format=format_name,
         sources={source.name: source.sha256 for source in spec.sources},
-        splits={name: _split_info(rows) for name, rows in splits.items()},
+        splits={name: files.split_info(rows) for name, rows in splits.items()},
         rows_read=len(placed) + len(sieve.rejects),
         dropped=dict(sorted(Counter(reject.reason for reject in sieve.rejects).items())),
         domains=dict(sorted(domains.items())),
@@ -149,7 +148,7 @@ def _read(spec: PrepareSpec, sieve: _Sieve) -> str:
     formats: list[str] = []
     with progress("reading", unit="rows") as bar:
         for source in spec.sources:
-            shape = tell_shape(source.path)[0] if spec.format == "auto" else spec.format
+            shape = _shape(spec, source, formats)
             formats.append(shape)
             items = list(read_source(source, shape))
             sieve.rows += [item for item in items if isinstance(item, Row)]
@@ -160,10 +159,21 @@ def _read(spec: PrepareSpec, sieve: _Sieve) -> str:
     return ", ".join(dict.fromkeys(formats))
 
 
+def _shape(spec: PrepareSpec, source: Source, before: Sequence[str]) -> str:
+    """A source's shape; the evidence is told for the first file of each, and where it is mixed."""
+    if spec.format != "auto":
+        return spec.format
+    shape, _, why = tell_shape(source.path)
+    if shape not in before or "ambiguous" in why:
+        emit("note", text=f"{source.name} is read as {shape!r}: {why}")
+    return shape
+
+
 def _nothing_left(rejects: Sequence[Reject]) -> DataError:
     counts = Counter(reject.reason for reject in rejects)
     first = "\n".join(f"{r.line.origin}: {r.detail}" for r in rejects[:3])
-    return DataError(
+    kind = FormatError if set(counts) == {MALFORMED} else DataError
+    return kind(
         f"no row is left of {len(rejects):,}: "
         + ", ".join(f"{reason} {count:,}" for reason, count in counts.most_common()),
         found=first,
@@ -207,11 +217,6 @@ def _splits(spec: PrepareSpec, placed: Sequence[Placed]) -> dict[str, list[Place
                 fix="give more rows or groups, another share, or a held-out file of its own",
             )
     return splits
-
-
-def _split_info(rows: Sequence[Placed]) -> SplitInfo:
-    ids = sorted(item.row.row_id for item in rows)
-    return SplitInfo(rows=len(ids), digest=sha256_bytes("\n".join(ids).encode()))
 
 
 def _tell(body: DatasetBody) -> None:

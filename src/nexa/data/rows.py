@@ -13,18 +13,30 @@ from nexa.core.overlap import Example, digest, example
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a source: its data, or why it has none. `origin` is `file:line`."""
+    """A row of a source: its data, or why it has none. `origin` is `file:line`.
+
+    `number` is the line at which it begins, in Parquet the row; both count from 1. `element` is
+    0, but for the second and later rows that begin on one line of a JSON file.
+    """
 
     file: str
     number: int
     sha256: str
     data: dict[str, Any] | None
     problem: str = ""
+    element: int = 0
 
     @property
     def origin(self) -> str:
         """Where the line stands, as users write it."""
-        return f"{self.file}:{self.number}"
+        return f"{self.file}:{self.number}" + (f"[{self.element}]" if self.element else "")
+
+    @staticmethod
+    def at(origin: str, sha256: str) -> Line:
+        """A line that was read before, by its origin."""
+        file, _, place = origin.rpartition(":")
+        number, _, element = place.rstrip("]").partition("[")
+        return Line(file, int(number), sha256, None, element=int(element or 0))
 
 
 @dataclass(frozen=True)
@@ -86,6 +98,7 @@ class Reject:
         return {
             "file": self.line.file,
             "line": self.line.number,
+            **({"element": self.line.element} if self.line.element else {}),
             "reason": self.reason,
             "detail": self.detail,
             "sha256": self.line.sha256,

@@ -31,12 +31,14 @@ def analyze(
     spec: AnalyzeSpec,
     *,
     suite: Artifact[SuiteBody],
-    dataset: Artifact[DatasetBody],
+    dataset: Artifact[DatasetBody] | None = None,
     base: Artifact[ScoresBody],
     tuned: Artifact[ScoresBody],
     store: Store,
 ) -> Draft[ReportBody]:
     """Compare the two on the same rows; `dataset` is what the tuned model was trained on.
+
+    Without it contamination cannot be looked for, and the report says so.
 
     The draft's file is `report.json`, the body as it stands. Every number of it follows from the
     two `scores.jsonl` by `nexa.core.scoring.derive_report`.
@@ -55,7 +57,7 @@ def analyze(
         read_side(base, store),
         read_side(tuned, store),
         forgetting_limit_nats=spec.forgetting_limit_nats,
-        contaminated_rows=contaminated(suite, dataset, store),
+        contaminated_rows=None if dataset is None else contaminated(suite, dataset, store),
         seal=base.body.seal,
     )
     emit("eval.verdict", verdict=body.verdict, reason=body.reason)

@@ -34,7 +34,6 @@ class GenerateSpec:
     name: str = where()
     batch_size: int = 64
     dtype: str = "bfloat16"
-    trust_remote_code: bool = where(default=False)
 
 
 def generate(
@@ -65,7 +64,7 @@ def generate(
         )
     questions = read_suite(suite, store)
     keep_pages()
-    loaded = load(spec.model, dtype=spec.dtype, trust_remote_code=spec.trust_remote_code)
+    loaded = load(spec.model, dtype=spec.dtype)
     template = ChatTemplate(loaded.tokenizer)
     prompts = [template.prompt(question.messages) for question in questions]
     for question, prompt in zip(questions, prompts, strict=True):

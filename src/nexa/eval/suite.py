@@ -16,6 +16,7 @@ from nexa.core.records import Artifact, DatasetBody, Draft, SuiteBody
 from nexa.core.scoring import read_rows, write_rows
 from nexa.core.store import Store
 from nexa.eval.tasks.table import metrics_of, task_of
+from nexa.lm import plain_text
 
 SPLIT = "eval"
 
@@ -128,6 +129,10 @@ def _held_out(dataset: Artifact[DatasetBody], store: Store) -> list[Question]:
 
 def _question(row: Mapping[str, Any]) -> Question:
     turns = [{"role": m["role"], "content": m["content"]} for m in row["messages"]]
+    if plain_text.is_text(turns):  # its beginning is the question, its continuation the answer
+        begun, continued = plain_text.question_of(turns[0]["content"])
+        turns = [*plain_text.as_messages(begun)] if begun else []
+        turns += [{"role": "assistant", "content": continued}]
     if len(turns) < 2 or turns[-1]["role"] != "assistant":
         raise EvalError(
             f"the held-out row {row['row_id']} cannot be asked: it does not end with an answer",

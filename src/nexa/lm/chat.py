@@ -4,7 +4,9 @@ No marker strings are typed or searched for. A conversation is rendered by the t
 template once up to each assistant turn (the prompt that inference will see) and once whole. Each
 prompt must be the beginning of the whole, as text and as token ids; what follows it must be the
 turn's content and the end-of-turn token, to the letter. Whatever does not fit is a
-`TemplateError` that names the turn.
+`TemplateError` that names the turn. Of a content that the template trims (Llama 3, Gemma, Llama 2)
+the trimmed form is trained, for that is what the template writes; nothing else may be changed.
+A template that rewrites earlier answers (Qwen3, DeepSeek-R1) is refused at the turn it rewrites.
 
 What bears loss is what the model has to write itself: everything after the prompt up to and
 including the end-of-turn token. Some templates (older Mistral ones) write a space between prompt
@@ -23,9 +25,10 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from nexa.core.errors import TemplateError
+from nexa.core.errors import BosError, MaskError, TemplateError
 from nexa.core.events import emit
 from nexa.core.identity import canonical_json, sha256_bytes
+from nexa.lm import plain_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -40,6 +43,9 @@ PLAIN = (
     "{{ message['content'] }}{{ eos_token }}"
     "{% else %}{{ message['content'] | trim + '\n' }}{% endif %}{% endfor %}"
 )
+
+# What is put before a template that leaves BOS to its tokenizer.
+BOS = "{{ bos_token }}"
 
 # Tried in this order; the first under which a prompt is the beginning of its conversation is kept.
 # Thinking models (Qwen3, DeepSeek, Granite) write an empty thought before an answer that has none,
@@ -86,23 +92,56 @@ class ChatTemplate:
     """A tokenizer's chat template, with the loss mask it implies.
 
     `text` is the template, `name` says whose it is (`tokenizer` or `PLAIN`), `variables` are the
-    settings it is rendered with, `end_of_turn` the ids that end an answer.
+    settings it is rendered with, `end_of_turn` the ids that end an answer. `adds_bos` is true where
+    the tokenizer begins every text with BOS and its template writes none: `text` then does, so
+    that the model reads conversations as it reads all else.
 
     Raises:
-        TemplateError: no end-of-turn token, BOS written twice, or a prompt that is not the
-            beginning of its own conversation.
+        TemplateError: no end-of-turn token, or a prompt that is not the beginning of its own
+            conversation.
+        BosError: BOS is written twice.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
         self.name, self.text = _template_of(tokenizer)
         self._source, self.frozen_date = _with_frozen_clock(self.text)
+        self.adds_bos = False
         self.variables: dict[str, Any] = {}
         self.lead = ""
         self._end_text = ""
         self._end_token = ""
         self.end_of_turn: tuple[int, ...] = ()
         self._settle()
+
+    def check(self) -> None:
+        """Read a fixed conversation back as a model would: one BOS at most, every turn ended.
+
+        The constructor refuses the same faults; this proves on the token ids alone that what was
+        settled there holds.
+
+        Raises:
+            TemplateError: the conversation cannot be rendered.
+            BosError: it does not begin with exactly one BOS, for a tokenizer that wants one.
+            MaskError: an answer's end of turn bears no loss, or something of the prompt does.
+        """
+        rendered = self.render(GOLDEN[:2])
+        self._require_one_bos(rendered.ids)
+        self._require_one_bos(self.prompt(GOLDEN[:1]))
+        ((start, end),) = rendered.answers
+        if rendered.trained != [start <= i < end for i in range(len(rendered.ids))]:
+            raise MaskError("the loss mask does not lie on the answer alone")
+        if tuple(rendered.ids[end - len(self.end_of_turn) : end]) != self.end_of_turn:
+            raise MaskError(
+                "the end of turn is not the last token that is trained",
+                found=_short(str(self.tokenizer.decode(rendered.ids[start:end]))),
+                fix="end the assistant's turn with the eos token in the tokenizer's chat template",
+            )
+
+    @property
+    def as_given(self) -> bool:
+        """Whether the tokenizer's own template is used as it stands: not PLAIN, no BOS added."""
+        return self.name != "PLAIN" and not self.adds_bos
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
@@ -131,6 +170,9 @@ class ChatTemplate:
         Raises:
             TemplateError: the template refuses or loses a turn, or the last one is an answer.
         """
+        if plain_text.is_text(messages):
+            text = plain_text.wrapped(messages[0]["content"], self.tokenizer, end=False)
+            return self._encode([text])[0]
         if not messages or messages[-1].get("role") == "assistant":
             raise TemplateError(
                 "a prompt must end with a turn that asks for an answer",
@@ -167,6 +209,7 @@ class ChatTemplate:
         for variables in VARIABLES:
             self.variables = variables
             try:
+                self._settle_bos()
                 self._find_end_of_turn()
                 self.render(GOLDEN[:2])
             except TemplateError as error:
@@ -176,9 +219,33 @@ class ChatTemplate:
             return
         raise refusals[0]
 
+    def _settle_bos(self) -> None:
+        """Let the template write the BOS that its tokenizer begins every other text with."""
+        ids = self._encode([self._render(GOLDEN[:1], prompt=True)])[0]
+        bos = self.tokenizer.bos_token_id
+        if _adds_bos(self.tokenizer) and ids[:1] != [bos]:
+            self.adds_bos = True
+            self.text, self._source = BOS + self.text, BOS + self._source
+        self._require_one_bos(self._encode([self._render(GOLDEN[:1], prompt=True)])[0])
+
+    def _require_one_bos(self, ids: Sequence[int]) -> None:
+        bos = self.tokenizer.bos_token_id
+        leading = next((i for i, token in enumerate(ids) if token != bos), len(ids))
+        if leading > 1 or (leading == 0 and _adds_bos(self.tokenizer)):
+            raise BosError(
+                f"the chat template begins with {leading} beginning-of-text tokens, not 1",
+                found=_short(str(self.tokenizer.decode(list(ids[:12])))),
+                fix="let the tokenizer's chat template begin with one {{ bos_token }}",
+            )
+
     def _say_settings(self) -> None:
         if self.name == "PLAIN":
             emit("note", text="the tokenizer has no chat template: turns are plain lines + eos")
+        if self.adds_bos and self.name != "PLAIN":
+            text = (
+                "the tokenizer begins texts with BOS, its chat template does not: BOS is put first"
+            )
+            emit("note", text=text)
         if self.variables:
             emit("note", text=f"the chat template is rendered with {self.variables}")
         if self.frozen_date:
@@ -198,13 +265,6 @@ class ChatTemplate:
                 fix="use a template that writes an answer as it stands",
             )
         prompt_ids, ids = self._encode([prompt, whole])
-        bos = self.tokenizer.bos_token_id
-        if bos is not None and ids[:2] == [bos, bos]:
-            raise TemplateError(
-                "the chat template writes the beginning-of-text token twice",
-                found=f"{_short(whole[:60])}",
-                fix="remove one bos_token from the template",
-            )
         added = self.tokenizer.added_tokens_decoder
         end = next((i for i in ids[len(prompt_ids) :] if i in added), None)
         text = None if end is None else str(self.tokenizer.convert_ids_to_tokens(end))
@@ -233,6 +293,8 @@ class ChatTemplate:
 
     def _texts(self, messages: Messages) -> _Texts | TemplateError:
         """Render whole and up to each assistant turn; check every turn as text."""
+        if plain_text.is_text(messages):
+            return _Texts(plain_text.wrapped(messages[0]["content"], self.tokenizer), [], [])
         turns = [i for i, m in enumerate(messages) if m.get("role") == "assistant"]
         try:
             if not turns or turns[0] == 0:
@@ -284,6 +346,8 @@ class ChatTemplate:
         The text was checked, and no content holds the end-of-turn token: so the first one after
         a prompt is that answer's own.
         """
+        if not texts.turns:  # no conversation but a text: the model learns to write all of it
+            return Rendered(ids, [True] * len(ids), ((0, len(ids)),))
         if texts.whole.count(self._end_token) != ids.count(self.end_of_turn[-1]):
             return TemplateError(
                 f"{_turn(messages, texts.turns[-1])}: the tokenizer does not keep the end of turn "
@@ -378,8 +442,13 @@ def _template_of(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
             "the tokenizer has neither a chat template nor an eos token",
             fix="set eos_token in tokenizer_config.json",
         )
-    adds_bos = tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id]
-    return "PLAIN", ("{{ bos_token }}" if adds_bos else "") + PLAIN
+    return "PLAIN", PLAIN
+
+
+def _adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the tokenizer begins a plain text with BOS."""
+    bos = tokenizer.bos_token_id
+    return bos is not None and tokenizer("")["input_ids"][:1] == [bos]
 
 
 def _with_frozen_clock(text: str) -> tuple[str, date | None]:

@@ -132,7 +132,8 @@ def _require_plain(folder: Path, names: list[str], *, trust_remote_code: bool) -
             raise ModelError(
                 f"{folder.name} brings Python code of its own, which would run on this machine",
                 found=f"auto_map in its {name}: {_list(sorted(config['auto_map']))}",
-                fix="read that code; if you trust it, set model.trust_remote_code: true",
+                fix="choose a model that transformers knows by itself: this version runs such code "
+                "in no training (model.trust_remote_code: true)",
             )
     quantised = read_config(folder).get("quantization_config")
     if quantised:

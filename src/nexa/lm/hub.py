@@ -1,33 +1,36 @@
 """A Hub id -> the folder of its snapshot in the standard Hub cache.
 
-Only configuration, tokenizer and safetensors are fetched. Downloads resume and are verified by
-huggingface_hub; the Hub's own settings hold (HF_HOME, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE).
+Of a model only configuration, tokenizer and safetensors are fetched, of a dataset only the files
+of rows. Downloads resume and are verified by huggingface_hub; the Hub's own settings hold
+(HF_HOME, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE). Endpoint and token are handed over with every
+call: huggingface_hub reads its environment only when it is imported, and the session's token is
+not in it.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from contextvars import Context, copy_context
 from pathlib import Path
-from threading import Lock
-from typing import Any
 
 from huggingface_hub import errors as hub_errors
 from huggingface_hub import snapshot_download
-from huggingface_hub.utils.tqdm import tqdm as hub_tqdm
 
 from nexa.core import events
-from nexa.core.errors import ModelError, NetworkError
+from nexa.core.errors import AccessError, DataError, ModelError, NetworkError
+from nexa.core.secrets import hub_endpoint, hub_token
 from nexa.core.store import storage_error
 from nexa.lm.folder import CODE_PATTERNS, MODEL_PATTERNS, weight_files
+from nexa.lm.hub_access import refusal, token_argument
+from nexa.lm.hub_progress import Download
+from nexa.lm.hub_retry import TransportError, bound_silence, chain
 
-# The one of huggingface_hub's bars that counts the bytes of all files together.
-BYTES_BAR = "huggingface_hub.snapshot_download"
-_UNREACHABLE: tuple[type[Exception], ...] = (
-    hub_errors.LocalEntryNotFoundError,
-    hub_errors.HTTPError,  # type: ignore[attr-defined]  # its HTTP library's, behind all its own
-)
+DATA_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt")
+DATA_PATTERNS = tuple(f"*{suffix}{packed}" for suffix in DATA_SUFFIXES for packed in ("", ".gz"))
+# Beside the rows of many datasets; about them, not of them.
+NOT_DATA = ("dataset_infos.json", "dataset_dict.json", "state.json", ".*", "**/.*")
+ELSEWHERE = "give a local folder or file"
+_ABSENT = (hub_errors.RepositoryNotFoundError, hub_errors.RevisionNotFoundError)
 
 
 def cached(model_id: str, *, revision: str | None = None) -> Path | None:
@@ -52,104 +55,100 @@ def fetch(model_id: str, *, revision: str | None = None, code: bool = False) -> 
     The folder's name is the commit. `code` fetches the model's own Python files too.
 
     Raises:
-        ModelError: no such id or revision, or no permission.
+        ModelError: no such id or revision.
+        AccessError: private or gated, and the token does not open it.
         NetworkError: the Hub cannot be reached and the cache does not have the model.
         StorageError: no space for it.
     """
-    patterns = [*MODEL_PATTERNS, *(CODE_PATTERNS if code else ())]
-    download = _Download(model_id)
-    with _told(model_id, revision), download.watched() as bar:
+    patterns = (*MODEL_PATTERNS, *(CODE_PATTERNS if code else ()))
+    return _snapshot("model", model_id, revision, patterns)
+
+
+def fetch_dataset(dataset_id: str, *, revision: str | None = None) -> Path:
+    """The folder of a dataset's files of rows, in the Hub cache; its name is the commit.
+
+    Raises:
+        DataError: no such id or revision, or no file of rows in it.
+        AccessError: private or gated, and the token does not open it.
+        NetworkError: the Hub cannot be reached and the cache does not have the dataset.
+        StorageError: no space for it.
+    """
+    folder = _snapshot("dataset", dataset_id, revision, DATA_PATTERNS)
+    if not any(path.is_file() for path in folder.rglob("*")):
+        raise DataError(
+            f"the Hub's dataset {dataset_id} has no file of rows",
+            found=f"none of {', '.join(DATA_SUFFIXES)}",
+            fix="download it by hand, convert it to JSONL, and name the file as data.train_path",
+        )
+    return folder
+
+
+def _snapshot(kind: str, repo_id: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
+    download = Download(repo_id)
+    bound_silence()
+    with _told(kind, repo_id, revision), download.watched() as bar:
         folder = Path(
-            snapshot_download(model_id, revision=revision, allow_patterns=patterns, tqdm_class=bar)
+            snapshot_download(
+                repo_id,
+                repo_type=kind,
+                revision=revision,
+                allow_patterns=list(patterns),
+                ignore_patterns=list(NOT_DATA) if kind == "dataset" else None,
+                tqdm_class=bar,
+                endpoint=hub_endpoint(),
+                token=token_argument(hub_token()),
+            )
         )
     if not download.online:
         events.emit(
             "note",
-            text=f"the Hub cannot be reached: {model_id} is the cache's commit {folder.name[:12]}",
+            text=f"the Hub cannot be reached: {repo_id} is the cache's commit {folder.name[:12]}",
         )
     return folder
 
 
 @contextlib.contextmanager
-def _told(model_id: str, revision: str | None) -> Iterator[None]:
+def _told(kind: str, repo_id: str, revision: str | None) -> Iterator[None]:
     """huggingface_hub's errors as Nexa's."""
     try:
         yield
     except hub_errors.HFValidationError as error:
-        raise ModelError(f"{model_id!r} is not a Hub id", found=str(error)) from error
-    except hub_errors.GatedRepoError as error:
-        raise ModelError(
-            f"{model_id} is gated: its owners want you to accept their terms",
-            fix="accept them on the model's page, then set HF_TOKEN",
-        ) from error
-    except hub_errors.RepositoryNotFoundError as error:
-        raise ModelError(
-            f"the Hub has no model {model_id}, or it is private",
-            found="there is no folder of this name here either",
-            fix="check the id; for a private model set HF_TOKEN",
-        ) from error
-    except hub_errors.RevisionNotFoundError as error:
-        raise ModelError(f"{model_id} has no revision {revision!r} on the Hub") from error
-    except _UNREACHABLE as error:
-        raise NetworkError(
-            f"cannot download {model_id}, and the Hub cache does not have it",
-            found=str(error).strip().splitlines()[0],
-            fix="run once where the Hub can be reached, or give a local folder or a .gguf file",
-        ) from error
+        raise _no_such(kind, f"{repo_id!r} is not a Hub id", str(error)) from error
+    except (TransportError, hub_errors.LocalEntryNotFoundError) as error:
+        raise _refused(error, kind, repo_id, revision) from error
     except OSError as error:
         raise storage_error(Path(error.filename or "."), error) from error
 
 
-class _Download:
-    """Turns huggingface_hub's progress, which comes from its own threads, into events."""
+def _refused(
+    error: Exception, kind: str, repo_id: str, revision: str | None
+) -> ModelError | DataError | AccessError | NetworkError:
+    for link in chain(error):
+        if isinstance(link, _ABSENT) and link.response.status_code == 404:
+            if isinstance(link, hub_errors.RevisionNotFoundError):
+                return _no_such(kind, f"{repo_id} has no revision {revision!r} on the Hub")
+            return _no_such(
+                kind,
+                f"the Hub has no {kind} {repo_id}, or it is private",
+                "there is no folder of this name here either",
+                f"check the id; for a private {kind}: nexa login",
+            )
+    told = refusal(error, hub_token(), f"cannot download {repo_id}", hub_endpoint())
+    if isinstance(told, AccessError) and isinstance(error, hub_errors.RepositoryNotFoundError):
+        # Without a token the Hub does not tell what is private from what does not exist.
+        fix = f"check the id; for a private {kind}: {told.fix}"
+        return AccessError(told.what, found=told.found, fix=fix)
+    if isinstance(told, AccessError):
+        return told
+    return NetworkError(
+        f"{told.what}, and the Hub cache does not have it",
+        found=told.found,
+        fix=f"{told.fix}, or {ELSEWHERE}",
+    )
 
-    def __init__(self, model_id: str) -> None:
-        self.task = f"downloading {model_id}"
-        # huggingface_hub makes its bars only once the Hub has answered.
-        self.online = False
-        self.done_mb = 0.0
-        self._context: Context = copy_context()
-        self._lock = Lock()
 
-    @contextlib.contextmanager
-    def watched(self) -> Iterator[type[Any]]:
-        """The tqdm class to hand over; the task begins with the first byte."""
-        try:
-            yield self._bar()
-        finally:
-            if self.done_mb:
-                self._emit("progress.end", self.done_mb)
-
-    def _bar(self) -> type[Any]:
-        download = self
-
-        class EventBar(hub_tqdm):
-            """Draws nothing."""
-
-            def __init__(self, *args: Any, **kwargs: Any) -> None:
-                download.online = True
-                self.counts_bytes = kwargs.get("name") == BYTES_BAR
-                super().__init__(*args, **{**kwargs, "disable": True})  # type: ignore[no-untyped-call]
-                self.total = kwargs.get("total")
-
-            def update(self, n: float | None = 1) -> None:
-                if self.counts_bytes and n:
-                    download.advance(n, self.total or 0)
-
-        return EventBar
-
-    def advance(self, size_bytes: float, total_bytes: float) -> None:
-        """Count what has come; called from several threads."""
-        with self._lock:
-            first = not self.done_mb
-            self.done_mb += size_bytes / 1e6
-            total_mb = max(total_bytes / 1e6, self.done_mb)
-            if first:
-                self._emit("progress.start", total_mb)
-            self._emit("progress", total_mb)
-
-    def _emit(self, kind: str, total_mb: float) -> None:
-        fields = {"task": self.task, "total": total_mb, "unit": "MB"}
-        if kind != "progress.start":
-            fields["done"] = self.done_mb
-        self._context.run(events.emit, kind, **fields)
+def _no_such(
+    kind: str, what: str, found: str | None = None, fix: str | None = None
+) -> ModelError | DataError:
+    error = ModelError if kind == "model" else DataError
+    return error(what, found=found, fix=fix)

@@ -87,10 +87,10 @@ _slots: dict[tuple[str, str], _Slot] = {}
 _tokenizers: dict[str, PreTrainedTokenizerBase] = {}
 
 
-def load(
-    files: ModelFiles, *, dtype: str = "bfloat16", trust_remote_code: bool = False
-) -> LoadedModel:
+def load(files: ModelFiles, *, dtype: str = "bfloat16") -> LoadedModel:
     """Load a model with transformers: SDPA attention, eval mode, on the CPU.
+
+    Python code that the model brings is run if `files.trusted` says so, and never else.
 
     An adapter (`files.adapter`) is not put on: that is `lm.adapters.load`'s work, on top of this.
     The weights are read from disk on every call, so a module that was trained in the meantime is
@@ -107,38 +107,37 @@ def load(
             fix=nearest(dtype, DTYPES),
         )
     with _view(files) as folder, _quiet():
-        config = _config(folder, files, trust_remote_code)
-        key = (_architecture(config), dtype)
+        config = _config(folder, files)
+        key = (f"{_architecture(config)} {files.trusted}", dtype)
         _require_tied_head(files, config)
         slot = _slots.get(key)
         if slot is not None and _fits(slot, files):
             _refill(slot, files)
             _take_token_ids(slot.model, config, folder)
         else:
-            slot = _fresh(folder, files, config, dtype, trust_remote_code)
+            slot = _fresh(folder, files, config, dtype)
             _slots[key] = slot
     slot.model.name_or_path = slot.model.config._name_or_path = files.name
     slot.model.eval()
-    tokenizer = load_tokenizer(files, trust_remote_code=trust_remote_code)
+    tokenizer = load_tokenizer(files)
     return LoadedModel(slot.model, tokenizer, files, dtype)
 
 
-def load_tokenizer(
-    files: ModelFiles, *, trust_remote_code: bool = False
-) -> PreTrainedTokenizerBase:
+def load_tokenizer(files: ModelFiles) -> PreTrainedTokenizerBase:
     """The tokenizer of a model; equal files give the one tokenizer that is there already.
 
     Raises:
         ModelError: transformers cannot build it.
     """
     parts = {name: sha for name, sha in files.files.items() if is_tokenizer(name)}
-    # The class may hang on the model's type.
-    key = sha256_bytes(canonical_json({**parts, "model_type": files.config.get("model_type")}))
+    # The class may hang on the model's type, and on whether its own code may be run.
+    kind = {"model_type": files.config.get("model_type"), "trusted": str(files.trusted)}
+    key = sha256_bytes(canonical_json({**parts, **kind}))
     if key not in _tokenizers:
         with _view(files) as folder, _quiet():
             try:
                 tokenizer = AutoTokenizer.from_pretrained(
-                    folder, local_files_only=True, trust_remote_code=trust_remote_code
+                    folder, local_files_only=True, trust_remote_code=files.trusted
                 )
             except (ValueError, OSError, KeyError, ImportError) as error:
                 raise ModelError(
@@ -157,10 +156,10 @@ def release() -> None:
     torch.cuda.empty_cache()  # does nothing where CUDA was never used
 
 
-def _config(folder: Path, files: ModelFiles, trust_remote_code: bool) -> PretrainedConfig:
+def _config(folder: Path, files: ModelFiles) -> PretrainedConfig:
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=trust_remote_code
+            folder, local_files_only=True, trust_remote_code=files.trusted
         )
     except (ValueError, OSError, KeyError, TypeError) as error:
         raise ModelError(
@@ -176,13 +175,7 @@ def _architecture(config: PretrainedConfig) -> str:
     )
 
 
-def _fresh(
-    folder: Path,
-    files: ModelFiles,
-    config: PretrainedConfig,
-    dtype: str,
-    trust_remote_code: bool,
-) -> _Slot:
+def _fresh(folder: Path, files: ModelFiles, config: PretrainedConfig, dtype: str) -> _Slot:
     """Let transformers build the module and read the weights."""
     model: PreTrainedModel
     try:
@@ -192,7 +185,7 @@ def _fresh(
             dtype=DTYPES[dtype],
             attn_implementation="sdpa",
             local_files_only=True,
-            trust_remote_code=trust_remote_code,
+            trust_remote_code=files.trusted,
             use_safetensors=True,
             ignore_mismatched_sizes=True,  # told by name below, instead of in a long table
             output_loading_info=True,

@@ -66,6 +66,7 @@ class ModelFiles:
 
     `reference` is what the user wrote, `name` what the model is called in reports. `files` has the
     model's own files and, under `adapter/`, those of an adapter that is to be put on top of it.
+    `trusted` lets the model's own Python code run wherever it is loaded; never on by itself.
     """
 
     reference: str = where()
@@ -76,6 +77,7 @@ class ModelFiles:
     quantisation: str | None = None
     source_sha256: str | None = None
     adapter: Path | None = where(default=None)
+    trusted: bool = where(default=False)
 
     @cached_property
     def digest(self) -> str:
@@ -86,6 +88,16 @@ class ModelFiles:
     def config(self) -> dict[str, Any]:
         """config.json as data."""
         return folder.read_config(self.folder)
+
+    @property
+    def brings_code(self) -> bool:
+        """Whether the model has Python code of its own, which `trusted` would run."""
+        names = ("config.json", "tokenizer_config.json")
+        return any(
+            "auto_map" in folder.read_json(self.folder / name)
+            for name in names
+            if name in self.files
+        )
 
     @property
     def ref(self) -> ModelRef:
@@ -130,6 +142,16 @@ def resolve(
     if HUB_ID.fullmatch(reference) and not reference.startswith("."):
         return finder.hub(reference)
     raise _unknown(reference)
+
+
+def base_of(checkpoint: Artifact[Any], project: Path) -> ModelFiles:
+    """The model that a sealed checkpoint was trained from: the same bytes, or an error.
+
+    Raises:
+        ModelError: it is not where it was, or is another by now.
+        NetworkError: it must be downloaded and cannot be.
+    """
+    return _Finder("auto", None, project, False)._base(checkpoint, project)
 
 
 @dataclass(frozen=True)
@@ -285,7 +307,12 @@ class _Finder:
     def _whole(self, reference: str, name: str, origin: str, place: Path) -> ModelFiles:
         files = folder.digests(place, trust_remote_code=self.trusted)
         return ModelFiles(
-            reference=reference, name=name, origin=origin, folder=place.absolute(), files=files
+            reference=reference,
+            name=name,
+            origin=origin,
+            folder=place.absolute(),
+            files=files,
+            trusted=self.trusted,
         )
 
     def _derived(self, reference: str, name: str, origin: str, place: Path) -> ModelFiles:

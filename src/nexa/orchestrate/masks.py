@@ -9,6 +9,7 @@ from nexa.data.mask import MaskedRow, mask_file
 from nexa.lm.chat import ChatTemplate
 from nexa.lm.load import load_tokenizer
 from nexa.lm.resolve import Source, resolve
+from nexa.orchestrate.data_files import place_of
 from nexa.orchestrate.models import run_of
 
 
@@ -18,4 +19,5 @@ def masked_rows(
     """The first rows of a file, cut into what is trained and what is not."""
     wanted = run_of(model, Tiers.of(project)) or model
     files = resolve(wanted, source=source, project=project)
-    return list(mask_file(path, ChatTemplate(load_tokenizer(files)), limit=rows))
+    rows_at = place_of(path).path
+    return list(mask_file(rows_at, ChatTemplate(load_tokenizer(files)), limit=rows))

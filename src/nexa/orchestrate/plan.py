@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 from nexa.core.config import Config, load_config
-from nexa.core.errors import ConfigError
+from nexa.core.errors import ConfigError, ModelError
 from nexa.core.events import emit
+from nexa.core.hardware import this_machine
 from nexa.core.identity import slug
 from nexa.core.tiers import Tiers
+from nexa.data.detect import count_rows
 from nexa.data.prepare import PrepareSpec
-from nexa.data.sources import Source, sources_of
+from nexa.data.sources import named_sources, sources_of
 from nexa.eval.analyze import AnalyzeSpec
 from nexa.eval.generate import GenerateSpec
 from nexa.eval.metrics import ScoreSpec
 from nexa.eval.suite import FreezeSpec
 from nexa.lm.adapters import LoraSpec
 from nexa.lm.resolve import ModelFiles, resolve
-from nexa.orchestrate.data_files import training_files
+from nexa.orchestrate.data_files import hub_dataset, place_of, training_files
+from nexa.orchestrate.estimate import BYTES_A_TOKEN, estimate
+from nexa.orchestrate.model_shape import shape_of
 from nexa.orchestrate.output import check_output
-from nexa.orchestrate.publish import hub_root
-from nexa.publish.hub_folder import HubFolder
+from nexa.orchestrate.publish_hub import require_hub
 from nexa.train.spec import OptimizerSpec, SchedulerSpec, TrainSpec
 from nexa.weights.merge_adapter import MergeSpec
 
@@ -32,12 +36,24 @@ def check(config: Config, tiers: Tiers) -> None:
     Raises:
         StorageError: the output folder holds somebody else's files.
         ConfigError: `publish` asks for what the method does not make.
-        UsageError: `publish.hub` is out of reach of this version.
+        AccessError: `publish.hub` is a Hub on the network, and no token may write there.
+        NetworkError: it is out of reach.
+    """
+    check_here(config, tiers)
+    if config.publish is not None:
+        require_hub(config.publish, tiers)
+
+
+def check_here(config: Config, tiers: Tiers) -> None:
+    """The part of `check` that asks nobody outside this machine.
+
+    Raises:
+        StorageError: the output folder holds somebody else's files.
+        ConfigError: `publish` asks for what the method does not make.
     """
     check_output(place(tiers.root, config.training.output_dir))
     if config.publish is None:
         return
-    HubFolder(hub_root(config.publish.hub, tiers)).location(config.publish.repo)
     if config.method == "full" and not config.publish.merge_adapters:
         raise ConfigError(
             "publish.merge_adapters is false, but training all weights makes no adapter",
@@ -51,23 +67,38 @@ def place(root: Path, path: str) -> Path:
 
 
 def base_model(config: Config, tiers: Tiers) -> ModelFiles:
-    """The model that config.yaml starts from."""
+    """The model that config.yaml starts from.
+
+    Raises:
+        ModelError: no such model; or it runs code of its own, which nothing could be merged into.
+    """
     given = place(tiers.root, config.model.path)
-    return resolve(
+    found = resolve(
         str(given) if given.exists() else config.model.path,
         source=config.model.source,
         revision=config.model.revision,
         project=tiers.root,
         trust_remote_code=config.model.trust_remote_code,
     )
+    if found.brings_code:
+        raise ModelError(
+            f"{found.name} needs Python code of its own, and this version trains no such model",
+            found="auto_map in its files; what came out could not be loaded without that code",
+            fix="choose a model that transformers knows by itself",
+        )
+    return found
 
 
 def dataset_id(config: Config, root: Path) -> str:
     """The dataset's name: that of its file, or of its folder when the file's says only `train`."""
+    dataset = hub_dataset(config.data.train_path, root)
+    if dataset is not None:
+        return slug(dataset[0])
     path = place(root, config.data.train_path).resolve()
     if path.is_dir():
         return slug(path.name)
-    return slug(path.parent.name if path.stem in ("train", "training", "data") else path.stem)
+    stem = Path(path.name.removesuffix(".gz")).stem
+    return slug(path.parent.name if stem in ("train", "training", "data") else stem)
 
 
 def run_name(config: Config, root: Path, base: ModelFiles) -> str:
@@ -78,14 +109,14 @@ def run_name(config: Config, root: Path, base: ModelFiles) -> str:
 def training_rows(config: Config, root: Path, base: ModelFiles) -> PrepareSpec:
     """The rows to learn from; without an eval_path a share of them is held out."""
     data = config.data
-    held_out = place(root, data.eval_path) if data.eval_path is not None else None
-    files, left_out = training_files(place(root, data.train_path), held_out)
+    held_out = place_of(data.eval_path, root).path if data.eval_path is not None else None
+    files, left_out = training_files(place_of(data.train_path, root).path, held_out)
     if left_out:
         names = ", ".join(path.name for path in left_out)
         emit("note", text=f"{data.train_path}: not trained on, held out or kept back: {names}")
     return PrepareSpec(
         dataset_id=dataset_id(config, root),
-        sources=tuple(Source.of(path) for path in files),
+        sources=named_sources(files),
         model=base,
         format=data.format,
         max_length=None if data.max_length == "auto" else data.max_length,
@@ -98,7 +129,7 @@ def held_out(config: Config, root: Path, base: ModelFiles) -> PrepareSpec:
     """The rows of `data.eval_path`."""
     if config.data.eval_path is None:
         raise ConfigError("data.eval_path is not given")
-    path = place(root, config.data.eval_path)
+    path = place_of(config.data.eval_path, root).path
     return eval_rows(path, base, f"{dataset_id(config, root)}-eval", config.data.format)
 
 
@@ -129,6 +160,7 @@ def finetune(
     """The training itself."""
     training, optimizer, scheduler = config.training, config.optimizer, config.scheduler
     lora = config.lora.model_dump() if config.lora else {}
+    every = training.checkpoints.every
     return TrainSpec(
         model=base,
         name=run_name(config, root, base),
@@ -144,6 +176,8 @@ def finetune(
         precision=training.precision,
         micro_tokens=None if training.micro_tokens == "auto" else training.micro_tokens,
         scratch=scratch,
+        checkpoint_every=None if every == "auto" else every,
+        checkpoint_keep=training.checkpoints.keep,
     )
 
 
@@ -176,7 +210,8 @@ def outline(config_path: Path) -> dict[str, Any]:
     base = base_model(config, tiers)
     rows = training_rows(config, tiers.root, base)
     training = config.training
-    lora = finetune(config, tiers.root, base).adapter
+    spec = finetune(config, tiers.root, base)
+    lora = spec.adapter
     how = f"rank {lora.rank}, alpha {lora.alpha:g}" if lora else "all weights"
     return {
         "model": f"{base.name} ({base.origin})",
@@ -187,6 +222,7 @@ def outline(config_path: Path) -> dict[str, Any]:
         if training.max_steps
         else f"{training.epochs or 1:g} epochs",
         "rows a step": config.data.batch_size * training.gradient_accumulation,
+        "memory and time": _cost(spec, [source.path for source in rows.sources]),
         "evaluation": f"{config.eval.rows} rows, at most {config.eval.max_new_tokens} new tokens",
         "output": str(place(tiers.root, training.output_dir)),
         "publish": f"{config.publish.repo} on {config.publish.hub}"
@@ -194,3 +230,19 @@ def outline(config_path: Path) -> dict[str, Any]:
         else "not asked for",
         "price": f"{config.infra.cost_per_hour_usd:g} USD an hour",
     }
+
+
+def _cost(spec: TrainSpec, files: list[Path]) -> str:
+    """About how much memory and how long, by the stated model."""
+    rows = max(1, sum(map(count_rows, files)))
+    told = estimate(
+        shape_of(spec.model),
+        spec.method,
+        rows=rows,
+        tokens_a_row=sum(path.stat().st_size for path in files) / rows / BYTES_A_TOKEN,
+        epochs=spec.total_steps(rows) / spec.steps_per_epoch(rows),
+        machine=this_machine(),
+    )
+    fits = "" if told.fits else ": more than this machine has"
+    minutes = math.ceil(told.seconds / 60)
+    return f"about {told.memory_bytes / 1e9:.1f} GB{fits}, {minutes} min ({told.basis})"

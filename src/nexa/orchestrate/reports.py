@@ -58,7 +58,7 @@ def find_artifact(what: str, tiers: Tiers) -> Artifact[Any]:
     if len(what) >= 12 and all(c in "0123456789abcdef" for c in what):
         return tiers.store.by_digest(what)
     manifest = find_manifest(tiers.manifests, what)
-    for role in ("report", "export", "checkpoint", "dataset"):
+    for role in ("report", "export", "checkpoint", "scores", "b_scores", "dataset"):
         if role in manifest.outputs:
             return tiers.store.by_digest(manifest.outputs[role])
     raise UsageError(f"run {manifest.run_id} made nothing: it is {manifest.status}")

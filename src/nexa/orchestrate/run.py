@@ -7,23 +7,32 @@ are copied into it for the second half of the comparison.
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 from nexa.core.config import load_config
+from nexa.core.events import emit
 from nexa.core.manifest import RunManifest
-from nexa.core.records import Artifact, DatasetBody
+from nexa.core.records import Artifact, CheckpointBody, DatasetBody
 from nexa.core.tiers import Tiers
 from nexa.data.registry import register
 from nexa.lm.resolve import ModelFiles, resolve
 from nexa.orchestrate import deliver, plan
+from nexa.orchestrate.check.flight import require_clean
 from nexa.orchestrate.publish import publish_run
+from nexa.orchestrate.run_checkpoints import RunCheckpoints
 from nexa.orchestrate.run_state import Run, opened
+from nexa.orchestrate.runner import recipe_of
+from nexa.train.spec import TrainSpec
 
 
-def train(config_path: Path) -> RunManifest:
+def train(config_path: Path, *, allow_inexact: bool = False, check: bool = False) -> RunManifest:
     """Run `nexa train`: everything that config.yaml asks for, up to the report or publication.
 
-    Returns the closed manifest. What was made before by an equal recipe is reused.
+    Returns the closed manifest. What was made before by an equal recipe is reused, and a training
+    that was stopped goes on from its newest checkpoint; `allow_inexact` lets it go on where the
+    same weights are not promised. With `check` the flight check comes first, as in the command.
 
     Raises:
         NexaError: with the exit code of its class; the manifest is closed as failed and says why.
@@ -33,12 +42,15 @@ def train(config_path: Path) -> RunManifest:
     config = load_config(config_path)
     tiers = Tiers.of(config_path.parent)
     plan.check(config, tiers)
+    checked = require_clean(config_path) if check else None
     with opened(tiers, config, config_path) as run:
+        emit("flight.check", made=check, cached=checked is not None and checked.cached)
         base = plan.base_model(config, tiers)
         run.ledger.amend(student_model=base.name, inputs={"model": base.digest})
         prepare(run, base)
-        _train_and_score(run, base)
+        checkpoints = _train_and_score(run, base, allow_inexact=allow_inexact)
         deliver.deliver(run, base)
+        checkpoints.empty()
         _close(run)
         if config.publish is not None:
             publish_run(run.ledger, config.publish, tiers)
@@ -72,14 +84,17 @@ def prepare(run: Run, base: ModelFiles) -> None:
     run.ledger.amend(dataset_id=f"{dataset.name}@{dataset.version}", dataset_hash=dataset.digest)
 
 
-def _train_and_score(run: Run, base: ModelFiles) -> None:
-    """Base answers, training, merge, tuned answers, and what the difference proves."""
+def _train_and_score(run: Run, base: ModelFiles, *, allow_inexact: bool) -> RunCheckpoints:
+    """Base answers, training, merge, tuned answers, and what the difference proves.
+
+    Returns the checkpoints of the way, which nobody needs when the trained one is delivered.
+    """
     config, root, made = run.config, run.tiers.root, run.made
     name = plan.run_name(config, root, base)
     suite = made["suite"]
     run.step("base_answers", "generate", plan.generate(config, base, f"{name}-base"), suite=suite)
     training = plan.finetune(config, root, base, run.scratch)
-    checkpoint = run.step("checkpoint", "finetune", training, dataset=made["dataset"])
+    checkpoints, checkpoint = _finetune(run, replace(training, allow_inexact=allow_inexact))
     run.ledger.amend(
         student_model=checkpoint.body.base.name,
         tokens_trained=checkpoint.body.tokens_trained,
@@ -87,6 +102,7 @@ def _train_and_score(run: Run, base: ModelFiles) -> None:
         seed=checkpoint.body.seed,
         template_sha256=checkpoint.body.template_sha256,
         mask_sha256=checkpoint.body.mask_sha256,
+        inexact=_inexact(run, checkpoint),
     )
     export = run.step("export", "merge", plan.merge(base, run.scratch), checkpoint=checkpoint)
     tuned = plan.generate(config, resolve(export.label, project=root), f"{name}-tuned")
@@ -104,6 +120,24 @@ def _train_and_score(run: Run, base: ModelFiles) -> None:
         base=made["base_scores"],
         tuned=made["tuned_scores"],
     )
+    return checkpoints
+
+
+def _finetune(run: Run, spec: TrainSpec) -> tuple[RunCheckpoints, Artifact[CheckpointBody]]:
+    """The training, with its checkpoints where the next run of the same recipe finds them."""
+    dataset = run.made["dataset"]
+    recipe = recipe_of("finetune", spec, {"dataset": dataset})
+    checkpoints = RunCheckpoints(run.tiers, recipe)
+    commit = checkpoints.commit if checkpoints.has_second_place else None
+    with checkpoints.held():
+        placed = replace(spec, run_state=checkpoints.folder, commit=commit)
+        return checkpoints, run.step("checkpoint", "finetune", placed, dataset=dataset)
+
+
+def _inexact(run: Run, checkpoint: Artifact[CheckpointBody]) -> list[str]:
+    """What had changed when the training went on all the same."""
+    resolved = json.loads(run.tiers.store.path(checkpoint, "resolved.json").read_bytes())
+    return [str(change) for change in resolved["inexact"]]
 
 
 def _close(run: Run) -> None:

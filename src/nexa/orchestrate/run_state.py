@@ -13,10 +13,12 @@ from typing import Any, Literal
 from nexa.core.config import Config
 from nexa.core.errors import EvalError, NexaError
 from nexa.core.events import EventLog, emit, listening
+from nexa.core.interrupts import Interrupted, stoppable
 from nexa.core.manifest import ManifestFile
 from nexa.core.records import Artifact
 from nexa.core.tiers import Tiers
 from nexa.infra.cost_tracker import cost_of
+from nexa.orchestrate import liveness
 from nexa.orchestrate.provenance import opening_facts
 from nexa.orchestrate.runner import run_step
 
@@ -71,17 +73,25 @@ class Run:
 
 @contextlib.contextmanager
 def opened(
-    tiers: Tiers, config: Config, config_path: Path, *, run_type: str = "train"
+    tiers: Tiers, config: Config, config_path: Path | None, *, run_type: str = "train"
 ) -> Iterator[Run]:
-    """A run with its manifest open and its log listening; closed as it deserves."""
+    """A run with its manifest open and its log listening; closed as it deserves.
+
+    `config_path` is None for work that has no config.yaml.
+    """
+    dead = liveness.close_dead_runs(tiers)
     start = datetime.now(UTC)
     facts = opening_facts(start, run_type=run_type, config_path=config_path, ledger=tiers.manifests)
+    facts.attempts = 1 + liveness.failed_before(tiers.manifests, facts)
     log = EventLog(tiers.logs / f"{facts.run_id}.jsonl")
     scratch = tiers.new_scratch(facts.run_id)
+    liveness.note_process(tiers, facts.run_id, config_path or tiers.root / "config.yaml")
     try:
-        with listening(log):
+        with stoppable(), listening(log):
             run = Run(tiers, config, ManifestFile.open(tiers.manifests, facts), start, scratch)
             with _closing_it(run):
+                for run_id in dead:
+                    emit("note", text=f"run {run_id} was killed; its manifest now says so")
                 yield run
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -94,8 +104,8 @@ def _closing_it(run: Run) -> Iterator[None]:
     try:
         emit("run.start", run_id=run.run_id)
         yield
-    except KeyboardInterrupt:
-        _end(run, "interrupted", "interrupted by the user")
+    except KeyboardInterrupt as stop:
+        _end(run, "interrupted", _told(stop))
         raise
     except NexaError as error:
         facts = {"eval_status": "failed"} if isinstance(error, EvalError) else {}
@@ -113,3 +123,12 @@ def _end(run: Run, status: Literal["failed", "interrupted"], error: str, **facts
     if run.ledger.manifest.status == "running":
         run.meter()
         run.ledger.close(status, error=error, **facts)
+        liveness.keep_manifest(run.tiers, run.ledger)
+
+
+def _told(stop: KeyboardInterrupt) -> str:
+    """Who ended the run, and where it was; the message that the user reads says how to go on."""
+    if not isinstance(stop, Interrupted):
+        return Interrupted().reason
+    stop.fix = stop.fix or "the same command: what was made is reused"
+    return f"{stop.reason} ({stop.found})" if stop.found else stop.reason

@@ -37,7 +37,7 @@ def run_step(
     given = {role: artifact for role, artifact in artifacts.items() if artifact is not None}
     _check_roles(name, given)
     inputs = {role: artifact.digest for role, artifact in sorted(given.items())}
-    recipe = fingerprint(name, step.version, spec, inputs)
+    recipe = recipe_of(name, spec, given)
     known = store.made_by(recipe)
     if known is not None and effects is None:
         emit("step.reused", step=name, label=known.label, digest=known.digest)
@@ -54,6 +54,12 @@ def run_step(
     return sealed, False
 
 
+def recipe_of(name: str, spec: Any, artifacts: Mapping[str, Artifact[Any]]) -> str:
+    """The fingerprint of a step's recipe: equal ones make equal artifacts."""
+    inputs = {role: artifact.digest for role, artifact in sorted(artifacts.items())}
+    return fingerprint(name, STEPS[name].version, spec, inputs)
+
+
 def _check_roles(name: str, given: dict[str, Artifact[Any]]) -> None:
     """The artifacts are those that the table names: none missing, none of another kind."""
     wanted = dict(item.split(": ") for item in STEPS[name].inputs)
@@ -61,7 +67,7 @@ def _check_roles(name: str, given: dict[str, Artifact[Any]]) -> None:
         artifact = given.get(role)
         if artifact is None and not kind.endswith("?"):
             raise UsageError(f"step {name} needs a {kind} as {role}")
-        if artifact is not None and artifact.kind != kind.rstrip("?"):
+        if artifact is not None and artifact.kind not in kind.rstrip("?").split("|"):
             raise UsageError(f"step {name} takes a {kind} as {role}", found=artifact.label)
     if unknown := set(given) - set(wanted):
         raise UsageError(f"step {name} takes no {', '.join(sorted(unknown))}")

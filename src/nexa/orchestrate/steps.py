@@ -16,7 +16,10 @@ from nexa.core.records import Draft
 
 @dataclass(frozen=True)
 class Step:
-    """One row of the table. `inputs` names artifacts by role and kind; `?` marks optional ones."""
+    """One row of the table.
+
+    `inputs` names artifacts by role and kind; `?` marks optional ones, `|` alternatives.
+    """
 
     name: str
     version: int
@@ -34,16 +37,25 @@ class Step:
 STEPS = {
     step.name: step
     for step in (
-        Step("prepare", 1, "nexa.data.prepare:prepare", ("suite: suite?",), "dataset"),
+        Step("prepare", 2, "nexa.data.prepare:prepare", ("suite: suite?",), "dataset"),
+        Step(
+            "merge_data",
+            1,
+            "nexa.data.merge:merge",
+            ("dataset: dataset", "candidates: dataset", "suite: suite?"),
+            "dataset",
+        ),
         Step("freeze", 1, "nexa.eval.suite:freeze", ("dataset: dataset",), "suite"),
         Step("finetune", 1, "nexa.train.finetune:finetune", ("dataset: dataset",), "checkpoint"),
         Step(
             "merge",
-            1,
+            2,
             "nexa.weights.merge_adapter:merge_adapter",
-            ("checkpoint: checkpoint",),
+            ("checkpoint: checkpoint|adopted",),
             "export",
         ),
+        Step("adopt", 1, "nexa.weights.adopt:adopt", (), "adopted"),
+        Step("take", 1, "nexa.weights.take:take", ("checkpoint: adopted",), "export"),
         Step(
             "generate",
             1,
@@ -62,7 +74,7 @@ STEPS = {
             "analyze",
             1,
             "nexa.eval.analyze:analyze",
-            ("suite: suite", "dataset: dataset", "base: scores", "tuned: scores"),
+            ("suite: suite", "dataset: dataset?", "base: scores", "tuned: scores"),
             "report",
         ),
         Step(
@@ -71,14 +83,14 @@ STEPS = {
             "nexa.publish.publish:publish",
             (
                 "export: export",
-                "checkpoint: checkpoint",
+                "checkpoint: checkpoint|adopted",
                 "report: report",
                 "base_scores: scores",
                 "tuned_scores: scores",
                 "base_answers: answers",
                 "tuned_answers: answers",
                 "suite: suite",
-                "dataset: dataset",
+                "dataset: dataset?",
             ),
             "publication",
         ),

@@ -2,5 +2,5 @@
 
 Read `publish.py` first (the step), then `layout.py` (what lies where in a published folder),
 `verify.py` (how a reader checks it), `gate.py` (what is refused), `card.py` (the model card) and
-`hub_folder.py` (a local folder as a Hub).
+`hub.py` (what a Hub is: a local folder, `hub_folder.py`, or one on the network, `hub_remote.py`).
 """

@@ -12,6 +12,8 @@ from typing import Any, Literal, get_args
 from nexa.core.errors import GateError, UsageError, nearest
 from nexa.core.events import emit
 from nexa.core.records import Artifact
+from nexa.core.scoring import NOT_CHECKED
+from nexa.publish.records import is_adopted
 
 Waiver = Literal["no evidence", "worse", "contaminated", "forgetting"]
 WAIVERS: tuple[str, ...] = get_args(Waiver)
@@ -32,15 +34,8 @@ def check_gate(roles: Mapping[str, Artifact[Any]], *, allow: Collection[str] = (
         GateError: parity is missing or failed, the evidence is of other weights, or the report's
             finding is refused.
     """
-    for word in allow:
-        if word not in WAIVERS:
-            raise UsageError(
-                f"{word!r} is not a finding that can be allowed",
-                found=", ".join(WAIVERS),
-                fix=nearest(word, WAIVERS),
-            )
-    broken = _parity_problems(roles["export"]) + chain_problems(roles)
-    findings = _findings(roles["report"])
+    require_waivers(allow)
+    broken, findings = evidence_problems(roles), verdict_findings(roles["report"])
     refused = [text for name, text in findings.items() if name not in allow]
     if broken or refused:
         waivable = [name for name in findings if name not in allow]
@@ -56,6 +51,28 @@ def check_gate(roles: Mapping[str, Artifact[Any]], *, allow: Collection[str] = (
         )
     for name, text in findings.items():
         emit("note", text=f"published although {text} (allowed: {name})")
+    if is_adopted(roles["checkpoint"]):
+        emit("note", text=NOT_CHECKED)
+
+
+def require_waivers(allow: Collection[str]) -> None:
+    """Refuse a waiver that does not exist.
+
+    Raises:
+        UsageError: names it, and those there are.
+    """
+    for word in allow:
+        if word not in WAIVERS:
+            raise UsageError(
+                f"{word!r} is not a finding that can be allowed",
+                found=", ".join(WAIVERS),
+                fix=nearest(word, WAIVERS),
+            )
+
+
+def evidence_problems(roles: Mapping[str, Artifact[Any]]) -> list[str]:
+    """What no waiver helps against: parity that failed, evidence of something else."""
+    return _parity_problems(roles["export"]) + chain_problems(roles)
 
 
 def chain_problems(roles: Mapping[str, Artifact[Any]]) -> list[str]:
@@ -66,10 +83,6 @@ def chain_problems(roles: Mapping[str, Artifact[Any]]) -> list[str]:
         "the export was not made from this checkpoint": (
             export.inputs.get("checkpoint"),
             checkpoint.digest,
-        ),
-        "the checkpoint was not trained on this dataset": (
-            checkpoint.inputs.get("dataset"),
-            roles["dataset"].digest,
         ),
         "the tuned answers are another model's": (
             tuned.body.model.digest,
@@ -116,7 +129,34 @@ def chain_problems(roles: Mapping[str, Artifact[Any]]) -> list[str]:
                 scores.digest,
             ),
         }
+    equal |= _training_data(roles)
     return [sentence for sentence, (found, wanted) in equal.items() if found != wanted]
+
+
+def _training_data(roles: Mapping[str, Artifact[Any]]) -> dict[str, tuple[Any, Any]]:
+    """What is known of the rows the model was trained on: all, or honestly nothing."""
+    checkpoint, report = roles["checkpoint"], roles["report"]
+    looked = report.body.contaminated_rows is not None
+    if is_adopted(checkpoint):
+        return {
+            "the report looked for contamination in rows that are unknown": (looked, False),
+            "the report was made with a dataset that the model does not name": (
+                report.inputs.get("dataset"),
+                None,
+            ),
+        }
+    dataset = roles["dataset"].digest
+    return {
+        "the checkpoint was not trained on this dataset": (
+            checkpoint.inputs.get("dataset"),
+            dataset,
+        ),
+        "the report looked for contamination in another dataset": (
+            report.inputs.get("dataset"),
+            dataset,
+        ),
+        "contamination was not checked": (looked, True),
+    }
 
 
 def _parity_problems(export: Artifact[Any]) -> list[str]:
@@ -127,7 +167,7 @@ def _parity_problems(export: Artifact[Any]) -> list[str]:
     return []
 
 
-def _findings(report: Artifact[Any]) -> dict[str, str]:
+def verdict_findings(report: Artifact[Any]) -> dict[str, str]:
     """What the report holds against publishing: waiver -> sentence."""
     body = report.body
     findings = {}

@@ -9,26 +9,17 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-from nexa.core.errors import GateError, StorageError, UsageError
+from nexa.core.errors import GateError, StorageError
+from nexa.core.events import emit
 from nexa.core.identity import CHUNK_BYTES, sha256_bytes, sha256_file
 from nexa.core.store import require_space, storage_error
+from nexa.publish.hub import Placed, require_repo_name
 
-REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 OWN_MARK = Path("nexa") / "ROOT"
-
-
-@dataclass(frozen=True)
-class Placed:
-    """Where a publication is, and whether anything had to be written."""
-
-    location: Path
-    changed: bool
 
 
 class HubFolder:
@@ -37,37 +28,50 @@ class HubFolder:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def location(self, repo: str) -> Path:
+    def location(self, repo: str) -> str:
         """The folder of a repository.
 
         Raises:
             UsageError: the name is not `owner/name`.
         """
-        if not REPO.fullmatch(repo) or ".." in repo:
-            raise UsageError(f"{repo!r} is not a repository's name", fix="--repo OWNER/NAME")
-        return self.root / repo
+        return str(self._folder(repo))
 
-    def publish(self, repo: str, files: Mapping[str, bytes | Path]) -> Placed:
+    def fetch(self, repo: str, folder: Path) -> Path | None:
+        """The repository where it lies: nothing is copied into `folder`; None if there is none."""
+        there = self._folder(repo)
+        return there if there.is_dir() else None
+
+    def publish(
+        self, repo: str, files: Mapping[str, bytes | Path], *, private: bool = False
+    ) -> Placed:
         """Make the repository hold exactly `files` (path inside it -> content).
+
+        A folder knows no private repositories: asked for one, it says so.
 
         Raises:
             UsageError: the name is not `owner/name`.
             GateError: the folder holds something that nexa did not publish.
             StorageError: no space or no permission; the old publication is untouched.
         """
-        target = self.location(repo)
+        target = self._folder(repo)
+        if private:
+            text = "a folder has no private repositories: whoever may read it may read this"
+            emit("note", text=text)
         try:
             with self._locked(target):
                 self._recover(target)
                 if _holds(target, files):
-                    return Placed(target, changed=False)
+                    return Placed(str(target), changed=False)
                 _refuse_foreign(target)
                 self._swap_in(target, files)
         except StorageError:
             raise
         except OSError as error:
             raise storage_error(target, error) from error
-        return Placed(target, changed=True)
+        return Placed(str(target), changed=True)
+
+    def _folder(self, repo: str) -> Path:
+        return self.root / require_repo_name(repo)
 
     def _swap_in(self, target: Path, files: Mapping[str, bytes | Path]) -> None:
         size = sum(len(c) if isinstance(c, bytes) else c.stat().st_size for c in files.values())

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +16,7 @@ from nexa.core.events import emit, progress
 from nexa.core.identity import sha256_bytes, sha256_file, where
 from nexa.core.manifest import RunManifest
 from nexa.core.records import (
+    AdoptedBody,
     AnswersBody,
     Artifact,
     CheckpointBody,
@@ -26,10 +30,11 @@ from nexa.core.records import (
 )
 from nexa.core.store import Store
 from nexa.publish import layout
-from nexa.publish.card import CARD_VERSION, render_card
+from nexa.publish.card import ADOPTED_CARD, CARD_VERSION, render_card
 from nexa.publish.gate import check_gate
-from nexa.publish.hub_folder import HubFolder, folder_files
-from nexa.publish.records import Records, RunFacts, gather, read_records
+from nexa.publish.hub import Hub
+from nexa.publish.hub_folder import folder_files
+from nexa.publish.records import Records, RunFacts, gather, is_adopted, read_records
 from nexa.publish.scan import refuse_secrets
 from nexa.publish.verify import verify_folder
 
@@ -40,10 +45,14 @@ class PublishSpec:
 
     repo: str
     """OWNER/NAME."""
-    folder: Path = where()
-    """The root of the local folder that stands in for a Hub."""
+    target: Hub = where()
+    """The Hub itself: a folder, or one on the network."""
     hub: str = "local"
-    """What the hub is called in the record."""
+    """What the hub is called in the record: local, or its address."""
+    private: bool = where(default=False)
+    """Whether a repository that is made now is private."""
+    scratch: Path | None = where(default=None)
+    """Where what was uploaded is downloaded again, to be verified; it goes with the draft."""
     licence: str | None = None
     """The SPDX name of the licence, in lower case as the Hub writes it; None leaves it out."""
     model_card: bool = True
@@ -58,23 +67,25 @@ def publish(
     spec: PublishSpec,
     *,
     export: Artifact[ExportBody],
-    checkpoint: Artifact[CheckpointBody],
+    checkpoint: Artifact[CheckpointBody] | Artifact[AdoptedBody],
     report: Artifact[ReportBody],
     base_scores: Artifact[ScoresBody],
     tuned_scores: Artifact[ScoresBody],
     base_answers: Artifact[AnswersBody],
     tuned_answers: Artifact[AnswersBody],
     suite: Artifact[SuiteBody],
-    dataset: Artifact[DatasetBody],
+    dataset: Artifact[DatasetBody] | None = None,
     manifest: Mapping[str, Any],
     store: Store,
 ) -> Draft[PublicationBody]:
-    """Publish a model with its evidence into a local folder Hub.
+    """Publish a model with its evidence, and read it back from where it was published.
+
+    What stands there already with the same evidence is left as it is.
 
     Args:
         spec: what and where.
         export: the merged weights with their parity proof.
-        checkpoint: what was trained.
+        checkpoint: what was trained, or adopted.
         report: base against tuned; there is no publishing without it.
         base_scores: the base's scores; their rows are shipped.
         tuned_scores: the tuned model's.
@@ -82,17 +93,21 @@ def publish(
         tuned_answers: the tuned model's.
         suite: the frozen prompts.
         dataset: the rows that were trained on; only its record is shipped, never the rows.
+            None for an adopted model.
         manifest: the run's manifest; what names the machine is left out.
         store: where the records and their bytes are.
 
     Raises:
         UsageError: the repository is not OWNER/NAME, or an unknown waiver.
-        GateError: evidence is missing or bad, a file holds a secret, or the folder is not ours.
+        GateError: evidence is missing or bad, a file holds a secret, or the repository is not ours.
+        AccessError: the Hub's token is missing, wrong, or may not write there.
+        NetworkError: the Hub is out of reach.
+        IntegrityError: what was downloaded again is not what was published.
         StorageError: no space; what was published before is untouched.
     """
     roles: dict[str, Artifact[Any]] = {
         "suite": suite,
-        "dataset": dataset,
+        **({} if dataset is None else {"dataset": dataset}),
         "checkpoint": checkpoint,
         "export": export,
         "base_answers": base_answers,
@@ -103,22 +118,49 @@ def publish(
     }
     check_gate(roles, allow=spec.allow)
     ledger = RunManifest.model_validate(manifest)
-    hub = HubFolder(spec.folder)
-    location = hub.location(spec.repo)
+    location = spec.target.location(spec.repo)
     records = publication_records(spec, roles, ledger, store)
-    if published_already(location, records):
-        emit("note", text=f"already published, nothing to do: {location}")
-    else:
-        files = published_files(records, ledger, store)
-        refuse_secrets(files)
-        with progress(f"publishing {spec.repo}"):
-            hub.publish(spec.repo, files)
-            verify_folder(location)
-    body = PublicationBody(
-        repo=spec.repo, hub=spec.hub, location=str(location), root=read_root_digest(location)
-    )
-    emit("published", repo=spec.repo, location=str(location), root=body.root)
-    return Draft("publication", spec.repo, body, folder_files(location))
+    scratch = Path(tempfile.mkdtemp(prefix="nexa-published-", dir=spec.scratch))
+    try:
+        there = _place(spec, records, ledger, store, scratch)
+        body = PublicationBody(
+            repo=spec.repo, hub=spec.hub, location=location, root=read_root_digest(there)
+        )
+        emit("published", repo=spec.repo, location=location, root=body.root)
+        draft = Draft("publication", spec.repo, body, publication_files(there))
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    weakref.finalize(draft, shutil.rmtree, scratch, ignore_errors=True)
+    return draft
+
+
+def _place(
+    spec: PublishSpec, records: Records, manifest: RunManifest, store: Store, scratch: Path
+) -> Path:
+    """Publish what is not published yet; returns a folder with what stands on the Hub, verified."""
+    there = spec.target.fetch(spec.repo, scratch / "before")
+    if there is not None and published_already(there, records):
+        emit("note", text=f"already published, nothing to do: {spec.target.location(spec.repo)}")
+        return there
+    files = published_files(records, manifest, store)
+    refuse_secrets(files)
+    with progress(f"publishing {spec.repo}"):
+        placed = spec.target.publish(spec.repo, files, private=spec.private)
+        there = spec.target.fetch(spec.repo, scratch / "after")
+        if there is None:
+            raise IntegrityError(f"{placed.location} is not there after it was published")
+        verify_folder(there)
+    return there
+
+
+def publication_files(folder: Path) -> dict[str, Path]:
+    """The files of a published folder, without what the Hub and its client leave there."""
+    return {
+        name: path
+        for name, path in folder_files(folder).items()
+        if name.split("/")[0] not in layout.PASSED_OVER
+    }
 
 
 def publication_records(
@@ -131,13 +173,13 @@ def publication_records(
     if not spec.merge_adapters and roles["checkpoint"].body.method != "lora":
         raise GateError(
             "cannot publish without merged weights: there is no adapter",
-            found="a model all of whose weights were trained",
-            fix="set publish.merge_adapters to true",
+            found="a whole model",
+            fix="leave out --no-merge-adapters; in config.yaml: publish.merge_adapters: true",
         )
     gathered = gather(
         roles,
         store,
-        card_version=CARD_VERSION,
+        card_version=ADOPTED_CARD if is_adopted(roles["checkpoint"]) else CARD_VERSION,
         repo=spec.repo,
         licence=spec.licence,
         model_card=spec.model_card,

@@ -32,6 +32,12 @@ ROLES = {
     "tuned_scores": "scores",
     "report": "report",
 }
+# A model that Nexa did not train: nobody here knows what it was trained on.
+ADOPTED = "adopted"
+ADOPTED_ROLES = {
+    **{role: kind for role, kind in ROLES.items() if role != "dataset"},
+    "checkpoint": ADOPTED,
+}
 
 
 class RunFacts(BaseModel):
@@ -79,11 +85,30 @@ class Records:
         """The record that plays a role (`checkpoint`, `base_scores`, ...)."""
         return self.artifacts[self.header.roles[name]]
 
+    def roles(self) -> dict[str, Artifact[Any]]:
+        """Every role with the record that plays it."""
+        return {name: self.role(name) for name in self.header.roles}
+
+    @property
+    def adopted(self) -> bool:
+        """Whether Nexa did not train the model: then there is no dataset."""
+        return is_adopted(self.role("checkpoint"))
+
     def to_bytes(self) -> bytes:
         """The file: the header, then the records in the order they were gathered."""
         header = self.header.model_dump(mode="json", by_alias=True)
         lines = [header, *(artifact.to_json() for artifact in self.artifacts.values())]
         return b"".join(canonical_json(line) + b"\n" for line in lines)
+
+
+def is_adopted(checkpoint: Artifact[Any]) -> bool:
+    """Whether what plays the checkpoint is a model that Nexa did not train."""
+    return checkpoint.kind == ADOPTED
+
+
+def roles_of(checkpoint: Artifact[Any]) -> dict[str, str]:
+    """The roles that a publication has, with the kind of each; the checkpoint decides."""
+    return ADOPTED_ROLES if is_adopted(checkpoint) else ROLES
 
 
 def gather(roles: Mapping[str, Artifact[Any]], store: Store, **header: Any) -> Records:
@@ -95,7 +120,8 @@ def gather(roles: Mapping[str, Artifact[Any]], store: Store, **header: Any) -> R
         GateError: an input of one of them is not in the store, so the chain has a gap.
     """
     found: dict[str, Artifact[Any]] = {}
-    waiting = [roles[name] for name in ROLES]
+    wanted = roles_of(roles["checkpoint"])
+    waiting = [roles[name] for name in wanted]
     while waiting:
         artifact = waiting.pop(0)
         if artifact.digest in found:
@@ -104,7 +130,7 @@ def gather(roles: Mapping[str, Artifact[Any]], store: Store, **header: Any) -> R
         waiting += [
             _parent(artifact, role, store) for role in sorted(artifact.inputs) if role != MODEL
         ]
-    names = {name: roles[name].digest for name in ROLES}
+    names = {name: roles[name].digest for name in wanted}
     return Records(Header(roles=names, **header), found)
 
 
@@ -130,7 +156,10 @@ def read_records(data: bytes) -> Records:
         header = Header.model_validate(first)
         artifacts = [Artifact.from_json(line) for line in lines]
         records = Records(header, {artifact.digest: artifact for artifact in artifacts})
-        for name, kind in ROLES.items():
+        wanted = roles_of(records.role("checkpoint"))
+        if set(header.roles) != set(wanted):
+            raise ValueError(f"the roles are {', '.join(sorted(header.roles))}")
+        for name, kind in wanted.items():
             if records.role(name).kind != kind:
                 raise ValueError(f"the role {name} is played by a {records.role(name).kind}")
     except (ValueError, KeyError, TypeError) as error:

@@ -6,20 +6,17 @@ the comparison with what the records say.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from nexa.core.errors import EvalError
-from nexa.core.scoring import Side, derive_report, derive_scores, read_rows
+from nexa.core.scoring import Side, alike, derive_report, derive_scores, read_rows
 from nexa.publish.layout import RECORDS
 from nexa.publish.records import Records
 
 Read = Callable[[str], bytes]
 Problem = tuple[str, str]
 SIDES = ("base", "tuned")
-# Records keep nine decimals; another machine's sums may round the last one otherwise.
-TOLERANCE = 1e-8
 
 
 def scores_problems(records: Records, read: Read) -> Iterator[Problem]:
@@ -45,7 +42,7 @@ def scores_problems(records: Records, read: Read) -> Iterator[Problem]:
             yield place, "its rows are not those of nexa/prompts.jsonl"
         told = body.model_dump(mode="json")
         for name in ("metrics", "by_domain", "stop_rate", "counts"):
-            if not _alike(_plain(getattr(derived, name)), told[name]):
+            if not alike(_plain(getattr(derived, name)), told[name]):
                 yield RECORDS, f"{name} of the {side} scores do not follow from {place}"
         if (body.model, body.general_cross_entropy) != (
             answers.model,
@@ -78,7 +75,7 @@ def report_problems(records: Records, read: Read) -> Iterator[Problem]:
         return
     before, after = _plain(report), _plain(derived)
     for name in before:
-        if not _alike(before[name], after[name]):
+        if not alike(before[name], after[name]):
             yield RECORDS, f"{name} of the report does not follow from the shipped scores"
 
 
@@ -87,14 +84,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     return value if isinstance(value, int) else value.model_dump(mode="json")
-
-
-def _alike(one: Any, other: Any) -> bool:
-    """Equal, floats within TOLERANCE."""
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return set(one) == set(other) and all(_alike(one[key], other[key]) for key in one)
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_alike, one, other))
-    if isinstance(one, float) and isinstance(other, float):
-        return math.isclose(one, other, rel_tol=0, abs_tol=TOLERANCE)
-    return bool(one == other)

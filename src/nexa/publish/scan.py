@@ -1,4 +1,4 @@
-"""The last look before files leave the machine: no text file may hold a credential."""
+"""The last look before files leave the machine: none of them may hold a credential."""
 
 from __future__ import annotations
 
@@ -6,48 +6,52 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from nexa.core.errors import GateError
-from nexa.core.secrets import find_secrets
+from nexa.core.secrets import find_secrets, redact
 
-TEXT_SUFFIXES = frozenset(
-    {
-        ".json",
-        ".jsonl",
-        ".jinja",
-        ".md",
-        ".txt",
-        ".yaml",
-        ".yml",
-        ".py",
-        ".toml",
-        ".csv",
-        ".html",
-        "",
-    }
-)
+HEADER_SIZE_BYTES = 8  # a safetensors file begins with the length of its header, little-endian
+NAMED = 10
 
 
 def refuse_secrets(files: Mapping[str, bytes | Path]) -> None:
-    """Look through every text file of a publication.
+    """Look through every file of a publication: text whole, of tensors the names and metadata.
 
     Raises:
-        GateError: names each file and line that holds what looks like a credential, never the
-            credential itself.
+        GateError: names each file and line that holds what looks like a credential, or the very
+            token that publishes, never the credential itself.
     """
-    found = [
-        f"{name} line {line}"
-        for name, content in sorted(files.items())
-        if PurePosixPath(name).suffix.lower() in TEXT_SUFFIXES
-        for line in find_secrets(_text(content))
-    ]
+    found = [place for name, content in sorted(files.items()) for place in _places(name, content)]
     if found:
-        more = f"\nand {len(found) - 10} more" if len(found) > 10 else ""
+        more = f"\nand {len(found) - NAMED} more" if len(found) > NAMED else ""
         raise GateError(
             "cannot publish: a file holds what looks like a secret",
-            found="\n".join(found[:10]) + more,
+            found="\n".join(found[:NAMED]) + more,
             fix="take it out of the data or the model's folder, revoke it, and run again",
         )
 
 
-def _text(content: bytes | Path) -> str:
-    data = content if isinstance(content, bytes) else content.read_bytes()
-    return data.decode(errors="replace")
+def _places(name: str, content: bytes | Path) -> list[str]:
+    tensors = PurePosixPath(name).suffix.lower() == ".safetensors"
+    data = _tensor_header(content) if tensors else _whole(content)
+    text = data.decode(errors="replace")
+    if redact(text) == text:
+        return []
+    if tensors:
+        return [f"{name} in its header"]
+    # The redactor also knows the token in use, which may look like nothing.
+    known = (n for n, line in enumerate(text.splitlines(), 1) if redact(line) != line)
+    lines = find_secrets(text) or list(known)
+    return [f"{name} line {line}" for line in lines] or [name]
+
+
+def _whole(content: bytes | Path) -> bytes:
+    return content if isinstance(content, bytes) else content.read_bytes()
+
+
+def _tensor_header(content: bytes | Path) -> bytes:
+    """The JSON with the names, shapes and metadata of a safetensors file."""
+    if isinstance(content, bytes):
+        size = int.from_bytes(content[:HEADER_SIZE_BYTES], "little")
+        return content[HEADER_SIZE_BYTES:][:size]
+    with content.open("rb") as file:
+        size = int.from_bytes(file.read(HEADER_SIZE_BYTES), "little")
+        return file.read(min(size, content.stat().st_size))

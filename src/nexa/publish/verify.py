@@ -24,7 +24,7 @@ from nexa.publish import layout
 from nexa.publish.card import render_card
 from nexa.publish.gate import chain_problems
 from nexa.publish.hub_folder import folder_files
-from nexa.publish.records import MODEL, ROLES, Records, RunFacts, read_records
+from nexa.publish.records import MODEL, Records, RunFacts, read_records
 from nexa.publish.rederive import report_problems, scores_problems
 
 PROVES = "This proves that nothing was changed since publication, not who published it."
@@ -182,8 +182,7 @@ def _lineage_problems(records: Records) -> Iterator[tuple[str, str]]:
             known = models if role == MODEL else set(records.artifacts)
             if digest not in known:
                 yield layout.RECORDS, f"{artifact.label} was made from a {role} that is not here"
-    roles = {name: records.role(name) for name in ROLES}
-    for problem in chain_problems(roles):
+    for problem in chain_problems(records.roles()):
         yield layout.RECORDS, problem
     if not records.role("export").body.passed:
         yield layout.RECORDS, "the export failed its parity checks"
@@ -220,27 +219,41 @@ def _manifest_problems(published: Published, records: Records) -> Iterator[tuple
         if told not in (None, sealed):
             yield layout.MANIFEST, f"{name} is {told}, the records say {sealed}"
     for role, digest in manifest.outputs.items():
-        if role in ROLES and digest != records.header.roles[role]:
+        if role in records.header.roles and digest != records.header.roles[role]:
             yield layout.MANIFEST, f"its {role} is another record"
 
 
 def _paired_facts(manifest: RunManifest, records: Records) -> dict[str, tuple[Any, Any]]:
     """Manifest field -> (what it tells, what the record holds)."""
-    dataset, checkpoint = records.role("dataset"), records.role("checkpoint").body
-    report = records.role("report").body
+    checkpoint, report = records.role("checkpoint").body, records.role("report").body
     scores = {name: interval.mean for name, interval in report.tuned.items()}
     return {
-        "dataset_id": (manifest.dataset_id, f"{dataset.name}@{dataset.version}"),
-        "dataset_hash": (manifest.dataset_hash, dataset.digest),
         "student_model": (manifest.student_model, checkpoint.base.name),
-        "tokens_trained": (manifest.tokens_trained, checkpoint.tokens_trained),
-        "label_tokens": (manifest.label_tokens, checkpoint.label_tokens),
-        "seed": (manifest.seed, checkpoint.seed),
         "template_sha256": (manifest.template_sha256, checkpoint.template_sha256),
-        "mask_sha256": (manifest.mask_sha256, checkpoint.mask_sha256),
         "verdict": (manifest.verdict, report.verdict),
         "eval_summary": (manifest.eval_summary or None, scores),
-        "cost.tokens": (manifest.cost and manifest.cost.tokens, checkpoint.tokens_trained),
+        **_paired_training(manifest, records),
+    }
+
+
+def _paired_training(manifest: RunManifest, records: Records) -> dict[str, tuple[Any, Any]]:
+    """The facts of the training: of one that Nexa did not do, a manifest can tell nothing."""
+    if records.adopted:
+        dataset_id = dataset_hash = seed = mask = None
+        trained = labels = 0
+    else:
+        dataset, body = records.role("dataset"), records.role("checkpoint").body
+        dataset_id, dataset_hash = f"{dataset.name}@{dataset.version}", dataset.digest
+        seed, mask, trained = body.seed, body.mask_sha256, body.tokens_trained
+        labels = body.label_tokens
+    return {
+        "dataset_id": (manifest.dataset_id, dataset_id),
+        "dataset_hash": (manifest.dataset_hash, dataset_hash),
+        "tokens_trained": (manifest.tokens_trained, trained),
+        "label_tokens": (manifest.label_tokens, labels),
+        "seed": (manifest.seed, seed),
+        "mask_sha256": (manifest.mask_sha256, mask),
+        "cost.tokens": (manifest.cost and manifest.cost.tokens, trained),
     }
 
 

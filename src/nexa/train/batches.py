@@ -70,16 +70,20 @@ def steps(
     micro_tokens: int,
     seed: int,
     padded: bool = False,
+    start: int = 0,
 ) -> Iterator[Step]:
-    """The run's optimiser steps. The last one of an epoch holds the rows that are left.
+    """The run's optimiser steps from `start` on. The last one of an epoch holds the rows left.
+
+    A step is the same whether or not those before it were walked through: a resumed run needs no
+    replay.
 
     `padded` says that the executor will pad each batch to its longest row, so that `micro_tokens`
     counts padding too. Neither changes what a step learns.
     """
     per_epoch = -(-len(rows) // rows_per_step)
-    for index in range(total_steps):
+    for index in range(start, total_steps):
         epoch, place = divmod(index, per_epoch)
-        if place == 0:
+        if place == 0 or index == start:
             order = row_order([row.row_id for row in rows], seed=seed, epoch=epoch)
         chosen = [rows[i] for i in order[place * rows_per_step : (place + 1) * rows_per_step]]
         parts = split(chosen, micro_tokens=micro_tokens, padded=padded)

@@ -6,12 +6,11 @@ import contextlib
 import json
 import shutil
 import tempfile
-import time
 import weakref
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors.torch import save_file
@@ -20,20 +19,27 @@ from transformers import PreTrainedModel
 
 from nexa.core.allocator import keep_pages
 from nexa.core.errors import ModelError
-from nexa.core.events import emit, progress
 from nexa.core.hardware import this_machine
 from nexa.core.identity import sha256_file
 from nexa.core.records import Artifact, CheckpointBody, DatasetBody, Draft
-from nexa.core.store import Store, require_space, write_atomic
+from nexa.core.store import Store, write_atomic
 from nexa.lm import adapters
 from nexa.lm.chat import ChatTemplate
 from nexa.lm.load import load, load_tokenizer
-from nexa.train import guards, optim
-from nexa.train.batches import steps
+from nexa.train import checkpoint, guards, resume
+from nexa.train.checkpoint import RunState
 from nexa.train.executor import PROBE_TOKENS, GenericExecutor, Trained, compute, generic
-from nexa.train.loop import StepRecord, train
+from nexa.train.keeper import Keeper
+from nexa.train.loop import StepRecord
 from nexa.train.rows import TrainingRows, training_rows
-from nexa.train.spec import Resolved, TrainSpec, resolve_micro_tokens, resolve_precision
+from nexa.train.spec import (
+    Resolved,
+    TrainSpec,
+    resolve_every,
+    resolve_micro_tokens,
+    resolve_precision,
+)
+from nexa.train.under_way import UnderWay, epoch_losses
 
 WEIGHTS = "model.safetensors"
 
@@ -44,12 +50,18 @@ def finetune(
     """Train an adapter, or all weights, on the split `train` of a dataset.
 
     The draft's files are those that `CheckpointBody` names. The process's one loaded model is
-    left as it was. Equal specs, datasets, machines and thread counts give equal bytes.
+    left as it was. Equal specs, datasets, machines and thread counts give equal bytes, also where
+    the run was killed and went on from a checkpoint in `spec.run_state`.
+
+    SIGINT and SIGTERM end it after the step under way, with a checkpoint.
 
     Raises:
-        TrainingError: a guard found the run to be worth nothing; at the first step if it can.
+        DataError: the rows are not worth training on; a class of its own for each reason.
+        TrainingError: a guard found the run to be worth nothing, at the first step if it can; or
+            a checkpoint from which the same weights cannot be reached any more.
         ModelError: the model cannot be loaded, or already carries an adapter.
         StorageError: no space for what would be written.
+        Interrupted: a signal ended it; says from which step it goes on.
     """
     allocator = keep_pages()
     if spec.model.adapter is not None:
@@ -91,30 +103,68 @@ def _scratch(spec: TrainSpec) -> Iterator[Path]:
 
 def _run(spec: TrainSpec, data: TrainingRows, allocator: str, folder: Path) -> _Run:
     """Load, train, check, write."""
-    precision = resolve_precision(spec.precision)
+    found = checkpoint.newest_valid(spec.run_state) if spec.run_state else None
+    precision = found.resolved["precision"] if found else resolve_precision(spec.precision)
     # All weights are trained as float32 masters; bfloat16 is what they are multiplied in.
     autocast = spec.method == "full" and precision == "bfloat16"
-    with (
-        _trained(spec, "float32" if spec.method == "full" else precision) as (model, trained),
-        generic(model, trained, data.rows, autocast=autocast) as executor,
-    ):
-        guards.check_trainable(executor.adapters())
-        count = sum(p.numel() for p in executor.adapters())
-        require_space(folder, 4 * count, "the checkpoint")
-        resolved = _resolve(spec, data, executor, precision, allocator)
-        before = _probe_logits(executor, data)
-        records = list(_steps(spec, data, executor, resolved))
+    with _trained(spec, "float32" if spec.method == "full" else precision) as (model, trained):
+        guards.check_trainable(trained.parameters)
+        embedding = cast(Tensor, model.get_input_embeddings().weight)
+        guards.check_vocabulary(data.rows, len(embedding))
+        with generic(model, trained, data.rows, autocast=autocast) as executor:
+            resolved = _resolve(spec, data, executor, precision, allocator)
+            under_way = _settled(spec, data, executor, resolved, found)
+            records, state = _trained_state(under_way, data, executor, found, folder)
+        layers = list(trained.adapters) if isinstance(trained, adapters.AttachedLora) else []
+        count = sum(p.numel() for p in trained.parameters)
+    files = _write(spec, folder, state, under_way.resolved, records)
+    return _Run(under_way.resolved, records, layers, count, files)
+
+
+def _settled(
+    spec: TrainSpec,
+    data: TrainingRows,
+    executor: GenericExecutor,
+    resolved: Resolved,
+    found: RunState | None,
+) -> UnderWay:
+    """The training with its choices: those that it was begun with, if it is not begun now."""
+    facts = resume.facts(this_machine(), data.mask_sha256)
+    if found is not None and spec.run_state is not None:
+        resolved = resume.settle(spec, found, resolved, facts, spec.run_state)
+    return UnderWay(spec, data, executor, resolved, facts, _keeper(spec, resolved))
+
+
+def _trained_state(
+    under_way: UnderWay,
+    data: TrainingRows,
+    executor: GenericExecutor,
+    found: RunState | None,
+    folder: Path,
+) -> tuple[list[StepRecord], dict[str, Tensor]]:
+    """Train to the end; what came out has to differ from what the model was without it."""
+    before = _probe_logits(executor, data)
+    under_way.begin(found, folder)
+    with under_way.given_up_for_good():
+        records = under_way.to_the_end()
         state = executor.state()
         guards.check_changed(before, _probe_logits(executor, data), state)
-        layers = list(trained.adapters) if isinstance(trained, adapters.AttachedLora) else []
-    files = _write(spec, folder, state, resolved, records)
-    return _Run(resolved, records, layers, count, files)
+    return records, state
+
+
+def _keeper(spec: TrainSpec, resolved: Resolved) -> Keeper | None:
+    """Who keeps the run's checkpoints, if it keeps any."""
+    if spec.run_state is None:
+        return None
+    every = resolve_every(spec.checkpoint_every, resolved.total_steps, spec.method)
+    return Keeper(spec.run_state, every, spec.checkpoint_keep, spec.commit)
 
 
 @contextlib.contextmanager
 def _trained(spec: TrainSpec, dtype: str) -> Iterator[tuple[PreTrainedModel, Trained]]:
     """The loaded model and what of it is trained; afterwards it is the base again."""
     model = load(spec.model, dtype=dtype).model
+    guards.check_weights(model.state_dict().items())
     if spec.adapter is not None:
         lora = adapters.attach(model, spec.adapter, spec.seed)
         try:
@@ -176,54 +226,6 @@ def _resolve(
         rows_truncated=data.truncated,
         rows_without_label=data.without_label,
     )
-
-
-def _steps(
-    spec: TrainSpec, data: TrainingRows, executor: GenericExecutor, resolved: Resolved
-) -> Iterator[StepRecord]:
-    """Run the loop and tell how it goes: a bar, and a line at the end of each epoch."""
-    total = resolved.total_steps
-    plan = steps(
-        data.rows,
-        rows_per_step=spec.rows_per_step,
-        total_steps=total,
-        micro_tokens=resolved.micro_tokens,
-        seed=spec.seed,
-        padded=resolved.layout == "padded",
-    )
-    loop = train(
-        executor,
-        plan,
-        optim.optimizer(spec.optimizer, executor.adapters()),
-        optim.schedule(spec.scheduler, lr=spec.optimizer.lr, total_steps=total),
-        max_grad_norm=spec.optimizer.max_grad_norm,
-        seed=spec.seed,
-    )
-    epochs = -(-total // resolved.steps_per_epoch)
-    epoch: list[StepRecord] = []
-    begin = time.monotonic()
-    with progress("training", total, "steps") as bar:
-        for record in loop:
-            now = time.monotonic()
-            speed = round(record.tokens / (now - begin))
-            bar.advance(loss=round(record.loss, 4), lr=record.lr, tokens_per_s=speed)
-            begin = now
-            epoch.append(record)
-            if record.step == total or record.step % resolved.steps_per_epoch == 0:
-                loss = epoch_losses(epoch)[-1]
-                emit("train.epoch", epoch=record.epoch, epochs=epochs, loss=loss, lr=record.lr)
-                epoch.clear()
-            yield record
-
-
-def epoch_losses(records: list[StepRecord]) -> list[float]:
-    """The mean loss of each epoch, over label tokens."""
-    nats: dict[int, float] = defaultdict(float)
-    tokens: dict[int, int] = defaultdict(int)
-    for record in records:
-        nats[record.epoch] += record.loss * record.label_tokens
-        tokens[record.epoch] += record.label_tokens
-    return [nats[epoch] / tokens[epoch] for epoch in nats]
 
 
 @torch.no_grad()

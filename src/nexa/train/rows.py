@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 
 from nexa.core.errors import TemplateError
 from nexa.core.identity import canonical_json, sha256_bytes
+from nexa.core.overlap import Example, example
 from nexa.core.records import Artifact, DatasetBody
 from nexa.core.store import Store
 from nexa.lm.chat import ChatTemplate
@@ -43,17 +45,25 @@ def training_rows(
 
     Raises:
         TemplateError: a row whose trained tokens cannot be known; names the row.
-        TrainingError: no rows, no labels, answers without an end, or evaluation rows among them.
+        DataError: no rows.
+        TruncationError: the cut takes answers, or their ends, away.
+        MaskError: answers, or their ends, bear no loss.
+        BosError: rows begin with two beginning-of-sequence tokens.
+        LeakError: evaluation rows are among them.
     """
     limit = max_length or dataset.body.max_length
     conversations = read_conversations(store.path(dataset, "train.parquet"))
     _check_splits(dataset, store, conversations)
+    _check_suite(dataset, store, conversations)
     whole = render(conversations, chat)
     cut = [_cut(row, limit) for row in whole]
     rows = [row for row in cut if row.labels]
-    guards.check_labels(rows, without_label=len(cut) - len(rows), max_length=limit)
+    lost = [a for a, b in zip(whole, cut, strict=True) if a.labels and not b.labels]
+    shorter = {a.row_id for a, b in zip(whole, cut, strict=True) if len(a.ids) > len(b.ids)}
+    guards.check_labels(rows, without_label=len(cut) - len(rows), max_length=limit, cut=len(lost))
+    guards.check_bos(rows, chat.tokenizer.bos_token_id)
     token = str(chat.tokenizer.convert_ids_to_tokens(chat.end_of_turn[-1]))
-    guards.check_end_of_turn(rows, chat.end_of_turn, token)
+    guards.check_end_of_turn(rows, chat.stop_ids, token, shorter)
     return TrainingRows(
         rows=rows,
         max_length=limit,
@@ -111,6 +121,25 @@ def _check_splits(
         if split != "train" and file in dataset.files:
             others = read_conversations(store.path(dataset, file))
             guards.check_held_out(own, {_said(messages) for _, messages in others})
+
+
+def _check_suite(
+    dataset: Artifact[DatasetBody], store: Store, training: Sequence[tuple[str, Messages]]
+) -> None:
+    """No row gives a prompt away of the frozen suite that the dataset was made beside."""
+    if "suite" not in dataset.inputs:
+        return  # its own splits are all that is held out, and `_check_splits` has compared them
+    suite = store.by_digest(dataset.inputs["suite"])
+    lines = store.path(suite, "prompts.jsonl").read_bytes().split(b"\n")
+    held_out = [_asked(json.loads(line)) for line in lines if line]
+    guards.check_leaks([example(messages) for _, messages in training], held_out)
+
+
+def _asked(row: dict[str, Any]) -> Example:
+    """A suite's row as prompt and answer, as `overlap.example` has a conversation."""
+    target = row["target"]
+    text = target if isinstance(target, str) else json.dumps(target, ensure_ascii=False)
+    return example([*row["messages"], {"role": "assistant", "content": text}])
 
 
 def _said(messages: Messages) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -69,6 +70,12 @@ class TrainSpec:
     max_length: int | None = None  # tokens a row; None: what the dataset was prepared for
     micro_tokens: int | None = where(default=None)  # tokens a forward pass holds: memory only
     scratch: Path | None = where(default=None)  # where the temporary folder is made
+    run_state: Path | None = where(default=None)  # where checkpoints go; None: the run keeps none
+    checkpoint_every: int | None = where(default=None)  # steps; None: `resolve_every`
+    checkpoint_keep: int = where(default=2)  # checkpoints that are kept; older ones go
+    # Takes each checkpoint's folder to a second place, when it is whole.
+    commit: Callable[[Path], None] | None = where(default=None)
+    allow_inexact: bool = where(default=False)  # resume where equal weights are not promised
 
     def __post_init__(self) -> None:
         if self.epochs is not None and self.max_steps is not None:
@@ -123,11 +130,28 @@ class Resolved:
     rows: int
     rows_truncated: int
     rows_without_label: int
+    inexact: tuple[str, ...] = ()  # what had changed when it was resumed with --allow-inexact
 
     @property
     def engine(self) -> str:
         """The executor that ran, and why, in one line."""
-        return f"generic, {self.layout} ({self.layout_reason}), {self.head} ({self.head_reason})"
+        way = f"generic, {self.layout} ({self.layout_reason}), {self.head} ({self.head_reason})"
+        return f"{way}, resumed inexactly ({'; '.join(self.inexact)})" if self.inexact else way
+
+
+# A tenth of the run, so that a kill costs little of it; a hundred steps at most, because of a long
+# run that is hours. Closer together they would cost more than they save: on SmolLM2-135M and two
+# cores a LoRA checkpoint of 59 MB takes 0.1 s, one of all weights (1.6 GB) 8 s, as one step does.
+CHECKPOINTS_A_RUN, FARTHEST_STEPS = 10, 100
+CLOSEST_STEPS = {"lora": 10, "full": 50}
+
+
+def resolve_every(asked: int | None, total_steps: int, method: Literal["lora", "full"]) -> int:
+    """Steps between two checkpoints."""
+    if asked is not None:
+        return asked
+    tenth = math.ceil(total_steps / CHECKPOINTS_A_RUN)
+    return min(max(tenth, CLOSEST_STEPS[method]), FARTHEST_STEPS)
 
 
 def resolve_precision(

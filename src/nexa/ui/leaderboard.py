@@ -125,12 +125,22 @@ def read(path: Path) -> list[Entry]:
         IntegrityError: it is not a leaderboard.
     """
     try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
+        data = path.read_bytes()
+    except OSError as error:
         raise IntegrityError(f"cannot read the leaderboard {path}", found=str(error)) from error
+    return from_parquet(data, str(path))
+
+
+def from_parquet(data: bytes, place: str) -> list[Entry]:
+    """The entries of a board's bytes, which are those of `place`; raises as `read`."""
+    try:
+        table = pq.read_table(io.BytesIO(data))
+        rows = table.to_pylist()
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise IntegrityError(f"cannot read the leaderboard {place}", found=str(error)) from error
     if table.schema.names != _schema().names:
-        raise IntegrityError(f"{path} is not a leaderboard", found=", ".join(table.schema.names))
-    return [Entry(**row) for row in table.to_pylist()]
+        raise IntegrityError(f"{place} is not a leaderboard", found=", ".join(table.schema.names))
+    return [Entry(**row) for row in rows]
 
 
 def read_all(folder: Path) -> list[Entry]:

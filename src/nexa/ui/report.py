@@ -14,7 +14,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from nexa.core.records import Artifact
-from nexa.core.scoring import NO_DOMAIN, read_rows
+from nexa.core.scoring import NO_DOMAIN, NOT_CHECKED, read_rows
+from nexa.core.secrets import redact
 from nexa.core.store import Store, write_atomic
 from nexa.ui.charts import Compared, interval_chart, line_chart, share_bar
 
@@ -52,8 +53,8 @@ class Page:
 
 
 def write_report(path: Path, page: Page) -> None:
-    """Write the page of a run, whole or not at all."""
-    write_atomic(path, render_report(page).encode())
+    """Write the page of a run, whole or not at all, and without secrets."""
+    write_atomic(path, redact(render_report(page)).encode())
 
 
 def read_page(
@@ -225,6 +226,8 @@ def _safety(page: Page) -> list[tuple[str, str]]:
             "contamination",
             f"{len(leaked)} rows of the suite occur in the training rows: {', '.join(leaked)}"
             if leaked
+            else NOT_CHECKED
+            if leaked is None
             else "no row of the suite occurs in the training rows",
         ),
         (

@@ -9,14 +9,14 @@ import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from transformers import AutoTokenizer
 
 from nexa.core.errors import ModelError
 from nexa.core.events import emit, progress
 from nexa.core.identity import canonical_json, sha256_bytes, where
-from nexa.core.records import Artifact, CheckpointBody, Draft, ExportBody
+from nexa.core.records import AdoptedBody, Artifact, CheckpointBody, Draft, ExportBody
 from nexa.core.store import Store, require_space
 from nexa.lm import adapters
 from nexa.lm.chat import ChatTemplate
@@ -31,10 +31,11 @@ from nexa.weights.folder import (
     write_weights,
 )
 from nexa.weights.merging import MergedWeights, TrainedWeights, Tuned, read_changes
-from nexa.weights.parity import Parity, prove
+from nexa.weights.parity import prove
 from nexa.weights.tensors import StoredWeights, model_weights
 
 PARITY = "parity.json"
+TEMPLATE = "chat_template.jinja"  # transformers takes it before any other
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class MergeSpec:
 
 
 def merge_adapter(
-    spec: MergeSpec, *, checkpoint: Artifact[CheckpointBody], store: Store
+    spec: MergeSpec, *, checkpoint: Artifact[CheckpointBody | AdoptedBody], store: Store
 ) -> Draft[ExportBody]:
     """Merge an adapter into its base in float32 (or take fully trained weights), and prove it.
 
@@ -76,7 +77,10 @@ def merge_adapter(
 
 
 def _merge(
-    spec: MergeSpec, checkpoint: Artifact[CheckpointBody], store: Store, scratch: Path
+    spec: MergeSpec,
+    checkpoint: Artifact[CheckpointBody | AdoptedBody],
+    store: Store,
+    scratch: Path,
 ) -> Draft[ExportBody]:
     trained = store.checkout(checkpoint, scratch / "checkpoint")
     out = scratch / "model"
@@ -106,10 +110,10 @@ def _merge(
         parity=parity.to_json(),
         passed=parity.passed,
     )
-    return Draft("export", checkpoint.name, body, _files(out, parity))
+    return Draft("export", checkpoint.name, body, parity_files(out, parity.to_json()))
 
 
-def tuned_weights(base: Path, trained: Path, checkpoint: CheckpointBody) -> Tuned:
+def tuned_weights(base: Path, trained: Path, checkpoint: CheckpointBody | AdoptedBody) -> Tuned:
     """What the weights of the tuned model are, in float32, read from base and checkpoint."""
     weights, tied = model_weights(base), tied_names(base)
     if checkpoint.method == "full":
@@ -124,19 +128,20 @@ def write_model(spec: MergeSpec, tuned: Tuned, out: Path) -> None:
     write_weights(tuned, out, dtype=spec.dtype, limit_bytes=spec.shard_bytes)
     write_config(spec.model.config, out, dtype=spec.dtype, tie=tuned.tie)
     copy_tokenizer(base, spec.model.files, out)
-    write_generation_config(base, out, stop_ids=_stop_ids(out))
+    template = ChatTemplate(AutoTokenizer.from_pretrained(out))
+    if not template.as_given:
+        # Else every server would ask the model in another form than it was trained in.
+        (out / TEMPLATE).write_text(template.text, encoding="utf-8")
+    write_generation_config(base, out, stop_ids=template.stop_ids)
 
 
-def _stop_ids(folder: Path) -> tuple[int, ...]:
-    return ChatTemplate(AutoTokenizer.from_pretrained(folder)).stop_ids
-
-
-def _files(out: Path, parity: Parity) -> Mapping[str, bytes | Path]:
-    proof = (json.dumps(parity.to_json(), indent=2, ensure_ascii=False) + "\n").encode()
+def parity_files(out: Path, parity: Mapping[str, Any]) -> Mapping[str, bytes | Path]:
+    """The files of an export: a model folder's, and parity.json."""
+    proof = (json.dumps(parity, indent=2, ensure_ascii=False) + "\n").encode()
     return {PARITY: proof, **{path.name: path for path in sorted(out.iterdir())}}
 
 
-def _require_base(model: ModelFiles, checkpoint: CheckpointBody) -> None:
+def _require_base(model: ModelFiles, checkpoint: CheckpointBody | AdoptedBody) -> None:
     if model.digest != checkpoint.base.digest:
         raise ModelError(
             f"the checkpoint was not trained on {model.name}",

@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from nexa.core.errors import ParityError, TemplateError
-from nexa.core.records import CheckpointBody
+from nexa.core.records import AdoptedBody, CheckpointBody
 from nexa.lm import adapters
 from nexa.lm.chat import ChatTemplate
 from nexa.weights.merging import Tuned
@@ -98,7 +98,7 @@ def prove(
     tuned: Tuned,
     *,
     base_folder: Path,
-    checkpoint: CheckpointBody,
+    checkpoint: CheckpointBody | AdoptedBody,
     adapter: Path | None,
     dtype: str,
 ) -> Parity:
@@ -157,7 +157,7 @@ def tensor_checks(folder: Path, tuned: Tuned, *, dtype: str) -> Iterator[Check]:
 
 
 def text_checks(
-    folder: Path, prompts: list[list[int]], checkpoint: CheckpointBody
+    folder: Path, prompts: list[list[int]], checkpoint: CheckpointBody | AdoptedBody
 ) -> Iterator[Check]:
     """Tokenizer, chat template and where generation stops, against what was trained under."""
     tokenizer = AutoTokenizer.from_pretrained(folder)

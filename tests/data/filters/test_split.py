@@ -36,6 +36,31 @@ def test_new_rows_never_move_old_ones(old: list[int], new: list[int], chance: Ra
     assert {row_id: after[row_id] for row_id in before} == before
 
 
+def test_settled_rows_keep_their_place_and_bind_new_ones() -> None:
+    old, new = rows([1, 2]), rows([3])
+    alike = row(pair(1)[0], pair(1)[1] + " again", 4, id="like1")
+    grouped = row(*pair(5), 5, id="in2", group=old[1].row_id)
+    settled = [("eval", "c1"), ("train", "c2")]
+    placed, rejects = place(
+        [*old, *new, alike, grouped], eval_fraction=0.0, only="train", settled=settled
+    )
+    assert [item.split for item in placed] == ["eval", "train", "train", "eval", "train"]
+    assert [item.cluster for item in placed] == ["c1", "c2", new[0].row_id, "c1", "in2"]
+    assert rejects == []
+    torn = row(pair(1)[0], pair(1)[1] + " again", 6, id="torn", group=old[1].row_id)
+    placed, rejects = place([*old, torn], eval_fraction=0.0, only="train", settled=settled)
+    assert [reject.line.number for reject in rejects] == [6]
+
+
+def test_settled_rows_that_are_alike_may_lie_on_both_sides() -> None:
+    twins = [row(pair(1)[0], f"{pair(1)[1]} {word}", n, id=word) for n, word in enumerate("ab")]
+    third = row(pair(1)[0], f"{pair(1)[1]} c", 3, id="c")
+    settled = [("eval", "a"), ("train", "b")]
+    placed, rejects = place([*twins, third], eval_fraction=0.0, only="train", settled=settled)
+    assert [item.split for item in placed] == ["eval", "train"]
+    assert [reject.line.number for reject in rejects] == [3]
+
+
 def test_the_share_is_about_what_was_asked_for() -> None:
     held_out = list(sides(rows(list(range(1000))), 0.2).values()).count("eval")
     assert 160 < held_out < 240  # three standard deviations of 1,000 draws

@@ -10,7 +10,8 @@ import pytest
 
 from nexa.core.errors import DataError
 from nexa.core.identity import sha256_bytes
-from nexa.data.loaders import jsonl, loader_for
+from nexa.data import values
+from nexa.data.loaders import loader_for
 from nexa.data.loaders.jsonl import read_jsonl
 from nexa.data.rows import Line
 
@@ -70,7 +71,7 @@ def test_an_escaped_letter_is_read_as_the_letter(tmp_path: Path) -> None:
 def test_a_line_beyond_the_limit_is_handed_on_with_its_problem(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jsonl, "MAX_LINE_BYTES", 1 << 20)
+    monkeypatch.setattr(values, "MAX_ROW_BYTES", 1 << 20)
     huge = b'{"a": "' + b"x" * (3 << 20) + b'"}\n'
     first, second, third = lines(tmp_path, b'{"a": 1}\n' + huge + b'{"a": 2}\n')
     assert (first.number, second.number, third.number) == (1, 2, 3)
@@ -88,7 +89,7 @@ def test_a_line_beyond_the_limit_is_handed_on_with_its_problem(
         (b"\x28\xb5\x2f\xfd....", "zstd"),
         (b"PK\x03\x04...", "zip"),
         (b"GGUF\x00\x01", "a zero byte at 4"),
-        (b' [{"a": 1}]', "one JSON array"),
+        (b' [{"a": 1}]', "one JSON list"),
     ],
 )
 def test_a_file_of_another_kind_is_refused_by_what_it_is(
@@ -112,6 +113,6 @@ def test_a_file_that_is_not_there_says_so(tmp_path: Path) -> None:
     assert caught.value.found == "No such file or directory"
 
 
-@pytest.mark.parametrize("name", ["a.jsonl", "a.NDJSON", "a.json", "a"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.NDJSON", "a.jsonl.gz", "a"])
 def test_json_lines_are_what_a_file_is_taken_for(name: str) -> None:
     assert loader_for(Path(name)) is read_jsonl

@@ -8,8 +8,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from nexa.data.schemas import SCHEMAS, RowProblem, missing_keys, shape_of
-from nexa.data.schemas.fields import kind
+from nexa.data.schemas import BUILT_IN, SCHEMAS, RowProblem, missing_keys, shape_of, shapes_of
+from nexa.data.values import kind
 
 
 def user(text: Any) -> dict[str, Any]:
@@ -54,6 +54,47 @@ GOOD: list[tuple[str, dict[str, Any], list[dict[str, str]]]] = [
     ),
     ("completion", {"prompt": "q", "completion": "a"}, [user("q"), assistant("a")]),
     (
+        "sharegpt",
+        {
+            "conversations": [
+                {"from": "human", "value": "q"},
+                {"from": "GPT", "value": [{"text": "a"}], "weight": 1},
+                {"role": "observation", "content": "o"},
+                {"role": "bot", "content": "b"},
+            ],
+            "system": "s",
+        },
+        [
+            {"role": "system", "content": "s"},
+            user("q"),
+            assistant("a"),
+            {"role": "tool", "content": "o"},
+            assistant("b"),
+        ],
+    ),
+    (
+        "alpaca",
+        {"instruction": "i", "input": "x", "output": "o", "system": "", "history": None},
+        [user("i\n\nx"), assistant("o")],
+    ),
+    (
+        "alpaca",
+        {"instruction": "i", "input": " ", "output": "o", "system": "s", "history": [["q", "a"]]},
+        [{"role": "system", "content": "s"}, user("q"), assistant("a"), user("i"), assistant("o")],
+    ),
+    (
+        "alpaca",
+        {"instruction": "i", "context": "c", "response": "r"},
+        [user("i\n\nc"), assistant("r")],
+    ),
+    ("question-answer", {"question": "q", "answer": "a"}, [user("q"), assistant("a")]),
+    (
+        "question-answer",
+        {"query": "q", "response": "a", "context": "c", "system_prompt": "s"},
+        [{"role": "system", "content": "s"}, user("c\n\nq"), assistant("a")],
+    ),
+    ("text", {"text": " Iron.\n"}, [{"role": "text", "content": " Iron.\n"}]),
+    (
         "completion",
         {"prompt": [{"role": "system", "content": "s"}, user("q")], "completion": [assistant("a")]},
         [{"role": "system", "content": "s"}, user("q"), assistant("a")],
@@ -80,7 +121,7 @@ def test_labels_are_read() -> None:
 
 
 def test_blank_labels_are_none() -> None:
-    labels = {"domain": "", "source": None, "quality_score": None, "group": ""}
+    labels = {"domain": "", "source": None, "quality_score": "", "group": ""}
     content = SCHEMAS["completion"].convert({"prompt": "q", "completion": "a", **labels})
     assert (content.domain, content.source, content.quality_score, content.group) == (None,) * 4
 
@@ -126,6 +167,37 @@ def test_blank_labels_are_none() -> None:
             "messages[0] has a part that is no text: image_url",
         ),
         ({"messages": [user(["x"]), assistant("a")]}, "a part that is no text: a text"),
+        ({"conversations": 1}, "'conversations' is a number, not a list of turns"),
+        ({"conversations": []}, "'conversations' has no turns"),
+        ({"conversations": ["hi"]}, "conversations[0] is a text, not a turn"),
+        (
+            {"conversations": [{"form": "human", "value": "q"}]},
+            "conversations[0] has no 'from': key 'form' - did you mean 'from'?",
+        ),
+        ({"conversations": [{"from": "human"}]}, "conversations[0] has no 'value'"),
+        (
+            {"conversations": [{"from": "robot", "value": "q"}]},
+            "conversations[0] is from 'robot', whom nobody knows; known: human, user",
+        ),
+        ({"conversations": [{"from": None, "value": "q"}]}, "is from null, whom nobody knows"),
+        (
+            {"conversations": [{"from": "gpt", "value": "a", "weight": 0}]},
+            "conversations[0] has weight 0",
+        ),
+        ({"conversations": [{"from": "human", "value": "q"}]}, "the last turn is 'user'"),
+        ({"instruction": "i", "output": ""}, "'output' is empty"),
+        ({"instruction": "i", "output": "o", "input": 3}, "'input' is a number, not a text"),
+        ({"instruction": "i", "output": "o", "history": "h"}, "'history' is a text, not a list"),
+        (
+            {"instruction": "i", "output": "o", "history": [["q", "a"], ["q"]]},
+            "history[1] is not a question and an answer",
+        ),
+        ({"instruction": "i", "output": "o", "history": ["qa"]}, "history[0] is not a question"),
+        ({"question": "q", "answer": None}, "'answer' is null, not a text"),
+        ({"text": 3}, "'text' is a number, not a text"),
+        ({"text": " "}, "'text' is empty"),
+        ({"text": "a", "quality_score": 10**400}, "not a finite number"),
+        ({"text": "a", "quality_score": True}, "'quality_score' is true or false"),
         (
             {"messages": [user("q"), {**assistant("a"), "tool_calls": [{}]}]},
             "messages[1] calls a tool",
@@ -152,13 +224,12 @@ def test_a_key_that_was_meant_is_named() -> None:
     ("keys", "hints"),
     [
         (["Mesages"], "key 'Mesages' - did you mean 'messages'?"),
-        (["conversations"], "key 'conversations' - did you mean 'messages'?"),
+        (["conversation"], "key 'conversation' - did you mean 'conversations'?"),
+        (["content"], "key 'content' - did you mean 'text'?"),
+        (["question", "reply"], "key 'reply' - did you mean 'answer'?"),
+        (["instruction", "answer"], "key 'answer' - did you mean 'output'?"),
         (["prompt", "response"], "key 'response' - did you mean 'completion'?"),
         (["prompt", "answer"], "key 'answer' - did you mean 'target_answer'?"),
-        (
-            ["instruction", "output"],
-            "key 'instruction' - did you mean 'prompt'?, key 'output' - did you mean 'completion'?",
-        ),
     ],
 )
 def test_the_names_of_other_tools_are_known(keys: list[str], hints: str) -> None:
@@ -166,8 +237,10 @@ def test_the_names_of_other_tools_are_known(keys: list[str], hints: str) -> None
 
 
 def test_keys_of_no_shape_are_listed() -> None:
-    why = missing_keys({"text": "a", "x": 1}, None)
-    assert why.startswith("no accepted shape: it has 'text', 'x'. Accepted shapes")
+    why = missing_keys({"label": "a", "x" * 99: 1}, None)
+    assert why.startswith(f"no accepted shape: it has 'label', '{'x' * 40}...'. Accepted shapes")
+    why = missing_keys({f"{i}0": i for i in range(20)}, None)
+    assert "'70' and 12 more. Accepted" in why
     assert missing_keys({}, None).startswith("no accepted shape: it has no keys")
 
 
@@ -179,7 +252,17 @@ def test_a_row_of_another_shape_than_its_file_says_which() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["messages", "record", "completion"])
+def test_a_number_that_is_written_as_text_is_one() -> None:
+    assert SCHEMAS["text"].convert({"text": "a", "quality_score": "0.5"}).quality_score == 0.5
+
+
+def test_a_row_may_fit_several_shapes() -> None:
+    keys = ("prompt", "completion", "text", "question", "answer")
+    assert shapes_of(keys) == ("completion", "question-answer", "text")
+    assert shapes_of(()) == ()
+
+
+@pytest.mark.parametrize("name", [shape.name for shape in BUILT_IN])
 def test_json_schemas_are_schemas_and_refuse_a_row_without_an_answer(name: str) -> None:
     schema = SCHEMAS[name].json_schema
     jsonschema.Draft202012Validator.check_schema(schema)
@@ -191,3 +274,4 @@ def test_every_json_value_has_a_name() -> None:
     values = json.loads('[null, true, 1, 1.5, "a", [], {}]')
     names = ["null", "true or false", "a number", "a number", "a text", "a list", "an object"]
     assert [kind(value) for value in values] == names
+    assert kind(b"x") == "a bytes"

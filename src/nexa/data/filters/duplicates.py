@@ -17,13 +17,17 @@ NEAR = "near-duplicate"
 SAME_ID = "id used twice"
 
 
-def drop_exact(rows: Sequence[Row]) -> tuple[list[Row], list[Reject]]:
-    """Leave out copies, and rows that claim another row's id."""
+def drop_exact(rows: Sequence[Row], *, settled: int = 0) -> tuple[list[Row], list[Reject]]:
+    """Leave out copies, and rows that claim another row's id; the first `settled` rows stay."""
     seen: dict[str, Row] = {}
     ids: dict[str, Row] = {}
     kept, rejects = [], []
-    for row in rows:
-        if row.duplicate_key in seen:
+    for index, row in enumerate(rows):
+        if index < settled:
+            seen.setdefault(row.duplicate_key, row)
+            ids.setdefault(row.row_id, row)
+            kept.append(row)
+        elif row.duplicate_key in seen:
             first = seen[row.duplicate_key].line.origin
             rejects.append(Reject(row.line, EXACT, f"the same as {first}"))
         elif row.row_id in ids:
@@ -35,14 +39,15 @@ def drop_exact(rows: Sequence[Row]) -> tuple[list[Row], list[Reject]]:
     return kept, rejects
 
 
-def drop_near(rows: Sequence[Row]) -> tuple[list[Row], list[Reject]]:
-    """Leave out near-copies of earlier rows."""
+def drop_near(rows: Sequence[Row], *, settled: int = 0) -> tuple[list[Row], list[Reject]]:
+    """Leave out near-copies of earlier rows; the first `settled` rows stay."""
     texts = [row.example.text for row in rows]
     first: dict[tuple[int, tuple[str, ...]], Row] = {}
     kept, rejects = [], []
-    for row, text, heads in zip(rows, texts, memberships(texts, SAME_ROW), strict=True):
+    alike = memberships(texts, SAME_ROW)
+    for index, (row, text, heads) in enumerate(zip(rows, texts, alike, strict=True)):
         earlier = first.setdefault((heads[0], numbers(text)), row)
-        if earlier is row:
+        if earlier is row or index < settled:
             kept.append(row)
         else:
             rejects.append(Reject(row.line, NEAR, f"nearly the same as {earlier.line.origin}"))

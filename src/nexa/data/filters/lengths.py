@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nexa.core.errors import DataError, TemplateError
+from nexa.core.errors import TemplateError, TruncationError
 from nexa.core.events import progress
 from nexa.data.rows import Reject, Row
 from nexa.lm.chat import ChatTemplate
@@ -89,7 +89,7 @@ def drop_long(measured: Measured, max_length: int) -> tuple[list[Row], list[Reje
     """Leave out rows of more than `max_length` tokens.
 
     Raises:
-        DataError: that would be more than 1 % of the rows.
+        TruncationError: that would be more than 1 % of the rows.
     """
     kept, rejects = [], []
     for row, tokens in zip(measured.rows, measured.lengths, strict=True):
@@ -99,7 +99,7 @@ def drop_long(measured: Measured, max_length: int) -> tuple[list[Row], list[Reje
             detail = f"too long ({tokens:,} tokens, at most {max_length:,})"
             rejects.append(Reject(row.line, TOO_LONG, detail))
     if len(rejects) > MAX_LOST * len(measured.rows):
-        raise DataError(
+        raise TruncationError(
             f"{len(rejects):,} of {len(measured.rows):,} rows are longer than {max_length:,} "
             f"tokens: more than {MAX_LOST:.0%} of the rows would be lost",
             found=f"{rejects[0].line.origin}: {rejects[0].detail}\n"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,21 +34,28 @@ class Placed:
 
 
 def place(
-    rows: Sequence[Row], *, eval_fraction: float, only: str | None = None
+    rows: Sequence[Row],
+    *,
+    eval_fraction: float,
+    only: str | None = None,
+    settled: Sequence[tuple[str, str]] = (),
 ) -> tuple[list[Placed], list[Reject]]:
-    """Give each row a cluster and a split; with `only` all rows go into that one.
+    """Give each row a cluster and a split; with `only` those go into one that no other row binds.
+
+    `settled` has the split and cluster of the first rows, which were placed before: they keep
+    both, whatever the later rows are like.
 
     When the share is so small that no row draws it, the one that came nearest is held out, and
     that is told: this one row goes back as soon as another draws the share.
     """
     alike = memberships([row.example.text for row in rows])
     if only is None and eval_fraction > 0:
-        placed, rejects, drawn = _place(rows, alike, eval_fraction, only)
+        placed, rejects, drawn = _place(rows, alike, eval_fraction, only, settled)
         if len(drawn) < 2 or min(drawn) < eval_fraction:
             return placed, rejects
         emit("note", text=f"no row draws the held-out share {eval_fraction}: the nearest is taken")
         eval_fraction = math.nextafter(min(drawn), 1)
-    placed, rejects, _ = _place(rows, alike, eval_fraction, only)
+    placed, rejects, _ = _place(rows, alike, eval_fraction, only, settled)
     return placed, rejects
 
 
@@ -58,28 +66,36 @@ def draw(row: Row) -> float:
 
 
 def _place(
-    rows: Sequence[Row], alike: list[tuple[int, ...]], eval_fraction: float, only: str | None
+    rows: Sequence[Row],
+    alike: list[tuple[int, ...]],
+    eval_fraction: float,
+    only: str | None,
+    settled: Sequence[tuple[str, str]],
 ) -> tuple[list[Placed], list[Reject], list[float]]:
     """Also what was drawn by the rows that no earlier one binds."""
     placed: list[Placed] = []
     rejects: list[Reject] = []
     drawn: list[float] = []
     by_group: dict[str, str] = {}
-    by_cluster: dict[int, str] = {}
-    for row, heads in zip(rows, alike, strict=True):
-        bound = {by_cluster[head] for head in heads if head in by_cluster}
+    by_cluster: dict[int, set[str]] = defaultdict(set)
+    for index, (row, heads) in enumerate(zip(rows, alike, strict=True)):
+        bound = {split for head in heads for split in by_cluster[head]}
         bound |= {by_group[row.group]} if row.group in by_group else set()
-        if len(bound) > 1:
+        if index < len(settled):
+            split, cluster = settled[index]
+        elif len(bound) > 1:
             rejects.append(_reject(row, [rows[head] for head in heads]))
             continue
-        if bound:
-            split = bound.pop()
         else:
-            drawn.append(draw(row))
-            split = only or ("eval" if drawn[-1] < eval_fraction else "train")
+            cluster = settled[heads[0]][1] if heads[0] < len(settled) else rows[heads[0]].row_id
+            if bound:
+                split = bound.pop()
+            else:
+                drawn.append(draw(row))
+                split = only or ("eval" if drawn[-1] < eval_fraction else "train")
         by_group.setdefault(row.group, split)
-        by_cluster.setdefault(heads[0], split)
-        placed.append(Placed(row, split, rows[heads[0]].row_id))
+        by_cluster[heads[0]].add(split)
+        placed.append(Placed(row, split, cluster))
     return placed, rejects, drawn
 
 

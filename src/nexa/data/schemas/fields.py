@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from nexa.core.errors import nearest
 from nexa.data.rows import Content
+from nexa.data.values import kind
 
 LABELS = ("domain", "source", "quality_score", "group", "id")
 ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -22,7 +23,8 @@ class RowProblem(ValueError):
 class Shape:
     """A row format: the keys it must and may have, its JSON Schema, and what it makes of a row.
 
-    `convert` raises `RowProblem` for a row that has the keys but not the values.
+    `also` has other sets of keys that do in place of `required`. `convert` raises `RowProblem` for
+    a row that has the keys but not the values.
     """
 
     name: str
@@ -30,11 +32,23 @@ class Shape:
     optional: tuple[str, ...]
     json_schema: Mapping[str, Any]
     convert: Callable[[Mapping[str, Any]], Content]
+    also: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def key_sets(self) -> tuple[tuple[str, ...], ...]:
+        """Every set of keys that a row of this shape may have."""
+        return (self.required, *self.also)
 
     @property
     def known(self) -> tuple[str, ...]:
         """Every key that is read."""
-        return (*self.required, *self.optional, *LABELS)
+        needed = dict.fromkeys(key for keys in self.key_sets for key in keys)
+        return (*needed, *self.optional, *LABELS)
+
+    def fits(self, data: Iterable[str]) -> tuple[str, ...] | None:
+        """The set of keys that a row has all of, or None."""
+        there = set(data)
+        return next((keys for keys in self.key_sets if there.issuperset(keys)), None)
 
 
 LABEL_SCHEMAS: dict[str, Any] = {
@@ -71,6 +85,15 @@ def content(data: Mapping[str, Any], messages: list[dict[str, str]]) -> Content:
     for number, message in enumerate(messages, start=1):
         if not message["content"].strip():
             raise RowProblem(f"turn {number} ({message['role']}) is empty")
+    return labelled(data, messages)
+
+
+def labelled(data: Mapping[str, Any], messages: Iterable[dict[str, str]]) -> Content:
+    """Messages with the row's labels; checks the labels.
+
+    Raises:
+        RowProblem: names the label.
+    """
     return Content(
         messages=tuple(messages),
         domain=_text(data, "domain"),
@@ -94,6 +117,18 @@ def turns(value: Any, key: str) -> list[dict[str, str]]:
     return [_turn(item, f"{key}[{i}]") for i, item in enumerate(value)]
 
 
+def optional_text(data: Mapping[str, Any], key: str) -> str:
+    """A text that may be missing, null or blank: "" then.
+
+    Raises:
+        RowProblem: it is something else.
+    """
+    value = data.get(key)
+    if value is not None and not isinstance(value, str):
+        raise RowProblem(f"{key!r} is {kind(value)}, not a text")
+    return value if value and value.strip() else ""
+
+
 def text(data: Mapping[str, Any], key: str) -> str:
     """A required text.
 
@@ -106,16 +141,6 @@ def text(data: Mapping[str, Any], key: str) -> str:
     if not value.strip():
         raise RowProblem(f"{key!r} is empty")
     return value
-
-
-def kind(value: Any) -> str:
-    """What a JSON value is, in words."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true or false"
-    names = {str: "a text", int: "a number", float: "a number", list: "a list", dict: "an object"}
-    return names[type(value)]
 
 
 def _turn(message: Any, place: str) -> dict[str, str]:
@@ -135,10 +160,10 @@ def _turn(message: Any, place: str) -> dict[str, str]:
             raise RowProblem(f"{place} calls a tool, which no template here is checked for")
     if message.get("weight") == 0:
         raise RowProblem(f"{place} has weight 0: every assistant turn is trained")
-    return {"role": message["role"], "content": _said(message["content"], place)}
+    return {"role": message["role"], "content": said(message["content"], place)}
 
 
-def _said(value: Any, place: str) -> str:
+def said(value: Any, place: str) -> str:
     """A turn's text; a list of parts, as OpenAI writes it, is joined if all are text."""
     if isinstance(value, str):
         return value
@@ -168,9 +193,14 @@ def _name(data: Mapping[str, Any], key: str) -> str | None:
 
 
 def _number(data: Mapping[str, Any], key: str) -> float | None:
+    """A label's number; tables without types have it as a text, blank where there is none."""
     value = data.get(key)
-    if value is None:
+    if value is None or value == "":
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
         raise RowProblem(f"{key!r} is {kind(value)}, not a finite number")
-    return float(value)
+    return number

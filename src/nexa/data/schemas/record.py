@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from nexa.data.rows import Content
-from nexa.data.schemas.fields import LABEL_SCHEMAS, RowProblem, Shape, content, kind, text
+from nexa.data.schemas.fields import LABEL_SCHEMAS, RowProblem, Shape, content, text
+from nexa.data.values import kind
 
 
 def convert(data: Mapping[str, Any]) -> Content:

@@ -1,0 +1,283 @@
+"""What the child process does: the longest batch, then merge and publication of a stand-in.
+
+The model is loaded once. The memory is probed as the training will use it: the same executor, the
+same batch layout, gradients, the optimiser's moments. Then the adapter gets small random numbers
+in place of what training would have learnt, and goes through the real merge with its proof and the
+real publication, into a store and a Hub that are folders in scratch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from safetensors.torch import save_file
+from torch.nn.utils import clip_grad_norm_
+from transformers import PreTrainedModel
+
+from nexa.core.allocator import keep_pages
+from nexa.core.config import Config, load_config
+from nexa.core.hardware import this_machine
+from nexa.core.records import Artifact, DatasetBody
+from nexa.core.store import Store
+from nexa.core.tiers import Tiers
+from nexa.lm import adapters
+from nexa.lm.chat import ChatTemplate
+from nexa.lm.load import load, load_tokenizer
+from nexa.lm.resolve import ModelFiles
+from nexa.orchestrate import plan
+from nexa.orchestrate.check.stand_ins import StandIns
+from nexa.orchestrate.runner import run_step
+from nexa.train import guards, optim
+from nexa.train.batches import Batch, Step, TokenRow, lay, split
+from nexa.train.executor import GenericExecutor, Trained, generic
+from nexa.train.finetune import WEIGHTS, AllWeights
+from nexa.train.rows import TrainingRows, training_rows
+from nexa.train.spec import TrainSpec, resolve_micro_tokens, resolve_precision
+
+# Of B's numbers: with a rank of 16 it moves a layer's weights by a few per cent, as training does.
+SMALL = 0.01
+# Of each matrix's own spread, where all weights are trained: survives rounding to bfloat16.
+SMALL_SHARE = 0.02
+
+Measured = Callable[..., None]
+
+
+class Rehearsal:
+    """One job of the child; the three stages are to be run in their order."""
+
+    def __init__(self, job: dict[str, Any], measured: Measured) -> None:
+        self._job = job
+        self._measured = measured
+        self._made: dict[str, Artifact[Any]] = {}  # the checkpoint, then the export
+
+    def stages(self) -> dict[str, Callable[[], str]]:
+        """Name -> what to run."""
+        return {"memory": self.memory, "merge": self.merge, "publish": self.publish}
+
+    # -- memory --------------------------------------------------------------------------
+
+    def memory(self) -> str:
+        """Forward and backward on the longest batch, and one step of the optimiser.
+
+        Raises:
+            NexaError: what would stop the training at its first step.
+            MemoryError, RuntimeError: an allocation failed.
+        """
+        keep_pages()
+        spec, data = self._spec, self._data
+        precision = resolve_precision(spec.precision)
+        full = spec.adapter is None
+        model = load(spec.model, dtype="float32" if full else precision).model
+        trained = _trained(model, spec)
+        autocast = full and precision == "bfloat16"
+        with generic(model, trained, data.rows, autocast=autocast) as executor:
+            guards.check_trainable(executor.adapters())
+            micro_tokens = resolve_micro_tokens(
+                spec.micro_tokens, model.config, precision, this_machine().memory_bytes
+            )
+            told = self._probe(executor, micro_tokens)
+            self._write_trained(model, trained)
+        return told
+
+    def _probe(self, executor: GenericExecutor, micro_tokens: int) -> str:
+        """A small pass to measure by, then the largest there can be; returns what was seen."""
+        spec, rows = self._spec, self._data.rows
+        optimizer = optim.optimizer(spec.optimizer, executor.adapters())
+        longest = max(rows, key=lambda row: len(row.ids))
+        held = _restart_peak()
+        _forward_backward(executor, lay([longest]))
+        self._measured(
+            held_bytes=held,
+            bytes_a_token=(_peak_bytes() - held) / len(longest.ids),
+            longest_row_tokens=len(longest.ids),
+            micro_tokens=micro_tokens,
+        )
+        batch = longest_batch(
+            rows,
+            rows_per_step=spec.rows_per_step,
+            micro_tokens=micro_tokens,
+            padded=executor.way.layout == "padded",
+        )
+        begin = time.monotonic()
+        _forward_backward(executor, batch)
+        speed = sum(batch.lengths) / (time.monotonic() - begin)
+        optimizer.step()
+        peak = _peak_bytes()
+        tokens = sum(len(row.ids) for row in rows) / len(rows) * spec.rows_per_step
+        seconds = spec.total_steps(len(rows)) * tokens / speed
+        self._measured(peak_bytes=peak, tokens_per_s=round(speed), training_s=round(seconds))
+        room = self._job["memory_limit_bytes"] / 1e9
+        return (
+            f"{peak / 1e9:.1f} GB at the longest batch ({sum(batch.lengths):,} tokens), "
+            f"{room:.1f} GB free; about {seconds:.0f} s of training at {speed:.0f} tokens/s"
+        )
+
+    def _write_trained(self, model: PreTrainedModel, trained: Trained) -> None:
+        """Small random numbers in place of what is learnt, written and sealed as a checkpoint."""
+        folder = self._scratch / "trained"
+        folder.mkdir()
+        _disturb(trained)
+        state = trained.state()
+        if isinstance(trained, adapters.AttachedLora):
+            adapters.write(folder, state, trained.spec, self.base.ref)
+            layers = list(trained.adapters)
+            trained.detach()
+        else:
+            save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+            layers = []
+        model.zero_grad(set_to_none=True)
+        self._made["checkpoint"] = self._stand_ins.checkpoint(
+            self._spec, self._chat, folder, layers, parameters=sum(map(torch.numel, state.values()))
+        )
+
+    # -- merge and publication -----------------------------------------------------------
+
+    def merge(self) -> str:
+        """The real merge with its proof, on the untrained model.
+
+        Raises:
+            ParityError: the merged model is not base and adapter.
+        """
+        made, _ = run_step(
+            "merge",
+            plan.merge(self.base, self._scratch),
+            self._made,
+            store=self._stand_ins.store,
+        )
+        self._made["export"] = made
+        checks = made.body.parity["checks"]
+        return f"{len(checks)} checks of parity passed on a random adapter"
+
+    def publish(self) -> str:
+        """Card, records and files of a publication, into a folder, and verified there.
+
+        The answers stand in for both models': nothing was generated, so no score means anything,
+        and nothing of it leaves the scratch folder.
+
+        Raises:
+            GateError: a secret in a file, or evidence that does not hang together.
+        """
+        made = {**self._records, **self._made}
+        files = self._stand_ins.publication(self.config, made, self._chat)
+        size = sum(path.stat().st_size for path in files.values())
+        return f"{len(files)} files, {size / 1e6:.0f} MB, card and records verified"
+
+    # -- what all three share ------------------------------------------------------------
+
+    @cached_property
+    def config(self) -> Config:
+        """The configuration under check."""
+        return load_config(Path(self._job["config"]))
+
+    @cached_property
+    def base(self) -> ModelFiles:
+        """The model to start from."""
+        return plan.base_model(self.config, self._tiers)
+
+    @cached_property
+    def _tiers(self) -> Tiers:
+        return Tiers.of(Path(self._job["config"]).parent)
+
+    @cached_property
+    def _scratch(self) -> Path:
+        return Path(self._job["scratch"])
+
+    @cached_property
+    def _spec(self) -> TrainSpec:
+        return plan.finetune(self.config, self._tiers.root, self.base, self._scratch)
+
+    @cached_property
+    def _records(self) -> dict[str, Artifact[Any]]:
+        """The dataset and the suite, as they were sealed for the training."""
+        found = self._job["records"]
+        return {role: self._tiers.store.by_digest(digest) for role, digest in found.items()}
+
+    @cached_property
+    def _chat(self) -> ChatTemplate:
+        return ChatTemplate(load_tokenizer(self.base))
+
+    @cached_property
+    def _data(self) -> TrainingRows:
+        dataset: Artifact[DatasetBody] = self._records["dataset"]
+        return training_rows(dataset, self._tiers.store, self._chat, self._spec.max_length)
+
+    @cached_property
+    def _stand_ins(self) -> StandIns:
+        return StandIns(self.base, self._tiers.store, Store(self._scratch / "store"), self._scratch)
+
+
+def longest_batch(
+    rows: list[TokenRow], *, rows_per_step: int, micro_tokens: int, padded: bool
+) -> Batch:
+    """The largest batch that any step of any epoch could hold: the longest rows in one step."""
+    longest = sorted(rows, key=lambda row: -len(row.ids))[:rows_per_step]
+    parts = split(longest, micro_tokens=micro_tokens, padded=padded)
+
+    def cells(part: Sequence[TokenRow]) -> int:
+        lengths = [len(row.ids) for row in part]
+        return max(lengths) * len(lengths) if padded else sum(lengths)
+
+    return lay(max(parts, key=cells))
+
+
+def _trained(model: PreTrainedModel, spec: TrainSpec) -> Trained:
+    if spec.adapter is None:
+        return AllWeights(model)
+    return adapters.attach(model, spec.adapter, spec.seed)
+
+
+def _forward_backward(executor: GenericExecutor, batch: Batch) -> None:
+    """One pass as the training makes it, with the training's own guards.
+
+    Raises:
+        TrainingError: loss or gradient is nothing, or not a number.
+    """
+    loss, labels = executor.forward_loss(batch)
+    (loss / max(1, labels)).backward()
+    norm = clip_grad_norm_(executor.adapters(), float("inf")).item()
+    step = Step(0, 0, (batch,), len(batch.lengths))
+    guards.check_step(step, loss=loss.item() / max(1, labels), grad_norm=norm)
+
+
+@torch.no_grad()
+def _disturb(trained: Trained) -> None:
+    """Put something where training would have put what it learnt: seeded, small, everywhere."""
+    generator = torch.Generator().manual_seed(0)
+    if isinstance(trained, adapters.AttachedLora):
+        for adapter in trained.adapters.values():
+            adapter.b.normal_(0.0, SMALL, generator=generator)
+        return
+    for parameter in trained.parameters:
+        if parameter.ndim >= 2:
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.add_(noise * (SMALL_SHARE * parameter.std()))
+
+
+# -- memory of this process ----------------------------------------------------------------------
+
+
+def _restart_peak(process: Path = Path("/proc/self")) -> int:
+    """Bytes held now; the peak is counted from here on, where the system can (Linux)."""
+    with contextlib.suppress(OSError):  # elsewhere the peak is that of the whole process
+        (process / "clear_refs").write_text("5", encoding="ascii")
+    return int(psutil.Process().memory_info().rss)
+
+
+def _peak_bytes(process: Path = Path("/proc/self")) -> int:
+    """The most that was held since `_restart_peak`."""
+    try:
+        status = (process / "status").read_text(encoding="utf-8")
+    except OSError:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024

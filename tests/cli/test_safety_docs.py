@@ -1,0 +1,48 @@
+"""The tables of the safety policy say what the code does."""
+
+from __future__ import annotations
+
+import pytest
+
+from nexa.cli import safety_docs
+from nexa.cli.schema_docs import with_part
+from nexa.core import errors, secrets
+from tests.architecture.files import ROOT
+
+PARTS = {
+    "token sources": safety_docs.token_source_table,
+    "child variables": safety_docs.child_variables,
+    "credentials": safety_docs.credential_table,
+    "refusals": safety_docs.refusal_table,
+}
+POLICY = (ROOT / "docs" / "SAFETY_POLICY.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_the_policy_has_each_part_as_the_code_makes_it(name: str) -> None:
+    assert with_part(POLICY, name, PARTS[name]()) == POLICY
+
+
+def test_every_form_of_credential_is_named() -> None:
+    table = safety_docs.credential_table()
+    assert table.count("\n") == len(secrets.CREDENTIALS) + 1
+    assert "hf_" in table
+
+
+def test_the_sources_are_in_the_order_of_the_search() -> None:
+    table = safety_docs.token_source_table()
+    places = [table.index(word) for word in ("HF_TOKEN", "pipe", "session", "HF_TOKEN_PATH")]
+    assert places == sorted(places)
+
+
+def test_the_exit_codes_are_the_classes_own() -> None:
+    table = safety_docs.refusal_table()
+    assert f"| {errors.AccessError.exit_code} | `AccessError` |" in table
+    assert f"| {errors.GateError.exit_code} | `GateError` |" in table
+
+
+def test_the_variables_are_those_that_are_taken_out() -> None:
+    told = safety_docs.child_variables()
+    for word in (*secrets.SECRET_WORDS, *(f"{word}_KEY" for word in secrets.KEY_WORDS)):
+        assert f"`{word}`" in told
+        assert secrets.child_environment({f"MY_{word}": "x", word: "x"}) == {}

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from nexa.core.interrupts import Interrupted, deferring, stoppable
+
+
+@pytest.fixture(autouse=True)
+def _handlers() -> Iterator[None]:
+    """As a process in a terminal has them, whatever the tests themselves were started by."""
+    before = {
+        number: signal.signal(number, handler)
+        for number, handler in (
+            (signal.SIGINT, signal.default_int_handler),
+            (signal.SIGTERM, signal.SIG_DFL),
+        )
+    }
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def send(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "reason"),
+    [(signal.SIGINT, 130, "interrupted by the user"), (signal.SIGTERM, 143, "ended by SIGTERM")],
+)
+def test_either_signal_stops_at_once_with_its_own_exit_code(
+    number: int, code: int, reason: str
+) -> None:
+    with pytest.raises(Interrupted) as caught, stoppable():
+        send(number)
+    assert (caught.value.exit_code, caught.value.reason) == (code, reason)
+    assert isinstance(caught.value, KeyboardInterrupt)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_first_signal_is_noted_and_the_work_goes_on(number: int) -> None:
+    with deferring() as stop:
+        assert stop.asked is None
+        send(number)
+        assert stop.asked == number
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_second_ctrl_c_stops_at_once_and_a_second_sigterm_waits() -> None:
+    with deferring() as stop:
+        send(signal.SIGTERM)
+        send(signal.SIGTERM)
+        assert stop.asked == signal.SIGTERM
+        with pytest.raises(Interrupted):
+            send(signal.SIGINT)
+
+
+def test_what_was_in_place_before_is_in_place_again() -> None:
+    with stoppable():
+        outer = signal.getsignal(signal.SIGTERM)
+        with deferring():
+            assert signal.getsignal(signal.SIGTERM) is not outer
+        assert signal.getsignal(signal.SIGTERM) is outer
+
+
+def test_a_signal_that_is_ignored_stays_ignored() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with deferring() as stop:
+        send(signal.SIGINT)
+    assert stop.asked is None
+
+
+def test_another_thread_leaves_the_handlers_alone() -> None:
+    seen = []
+
+    def work() -> None:
+        with deferring():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [signal.SIG_DFL]

@@ -1,0 +1,171 @@
+"""The rehearsal in this process, on the tiny model; in a process of its own in test_offspring."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import resource
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from queue import Queue
+from typing import Any
+
+import pytest
+
+from nexa.core.errors import TrainingError
+from nexa.orchestrate.check import child, inputs, model, rehearsal, rows
+from nexa.orchestrate.check.rehearsal import Rehearsal, longest_batch
+from tests.orchestrate.check.made import flight
+from tests.train.sample import random_rows
+
+
+def job_of(folder: Path, tiny_llama: Path, **changes: dict[str, Any] | None) -> dict[str, Any]:
+    """A project whose dataset is prepared, as the parent sends it."""
+    made = flight(folder, tiny_llama, **changes)
+    for question in (inputs.files, model.files, rows.dataset):
+        question(made)
+    scratch = made.tiers.new_scratch("check")
+    return {
+        "config": str(folder / "config.yaml"),
+        "records": {role: record.digest for role, record in made.records.items()},
+        "scratch": str(scratch),
+        "memory_limit_bytes": 1 << 50,
+    }
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"lora": None, "training": {"precision": "bfloat16"}},
+        {"publish": {"repo": "you/it", "hub": "local", "merge_adapters": False}},
+    ],
+    ids=["lora", "full", "adapter alone"],
+)
+def test_the_three_stages_run_in_their_order_and_measure(
+    tmp_path: Path, tiny_llama: Path, changes: dict[str, Any]
+) -> None:
+    facts: dict[str, Any] = {}
+    job = job_of(tmp_path, tiny_llama, **changes)
+    before = {path.name for path in (tmp_path / ".nexa" / "store" / "recipes").iterdir()}
+    made = Rehearsal(job, lambda **more: facts.update(more))
+    told = {name: stage() for name, stage in made.stages().items()}
+    assert "GB at the longest batch (3" in told["memory"]
+    assert "checks of parity passed" in told["merge"]
+    assert told["publish"].endswith("card and records verified")
+    assert facts["longest_row_tokens"] == 87
+    assert facts["peak_bytes"] >= facts["held_bytes"] > 0
+    assert facts["tokens_per_s"] > 0
+    # Nothing of it is in the project's own store.
+    after = {path.name for path in (tmp_path / ".nexa" / "store" / "recipes").iterdir()}
+    assert before == after
+
+
+def test_the_longest_batch_is_that_of_the_longest_rows() -> None:
+    made = random_rows(30)
+    lengths = sorted((len(row.ids) for row in made), reverse=True)[:4]
+    whole = longest_batch(made, rows_per_step=4, micro_tokens=4096, padded=False)
+    assert whole.lengths == tuple(lengths)
+    padded = longest_batch(made, rows_per_step=4, micro_tokens=2 * lengths[0], padded=True)
+    assert padded.lengths == tuple(lengths[:2])
+
+
+def test_where_the_system_counts_no_peak_the_process_is_asked(tmp_path: Path) -> None:
+    assert rehearsal._restart_peak(tmp_path / "none") > 0
+    assert rehearsal._peak_bytes(tmp_path / "none") > 0
+
+
+# -- the child's side of the pipe ----------------------------------------------------------------
+
+
+@pytest.fixture
+def _own_limits() -> Iterator[None]:
+    """The limit that a job sets goes with the test."""
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    yield
+    resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+@pytest.mark.usefixtures("_own_limits")
+def test_the_child_answers_one_line_a_stage_and_ends_with_its_parent(
+    tmp_path: Path, tiny_llama: Path
+) -> None:
+    job = job_of(tmp_path, tiny_llama)
+    reading, writing = os.pipe()
+    ended: list[int] = []
+    gone = threading.Event()
+
+    def end(code: int) -> None:
+        ended.append(code)
+        gone.set()
+
+    answers = io.StringIO()
+    with os.fdopen(reading) as jobs, os.fdopen(writing, "w") as parent:
+        print(json.dumps({"scratch": job["scratch"]}), json.dumps(job), sep="\n", file=parent)
+        parent.flush()
+        assert child.serve(jobs, answers, end=end) == 0
+        told = [json.loads(line) for line in answers.getvalue().splitlines()]
+        assert [line["check"] for line in told if "check" in line] == ["memory", "merge", "publish"]
+        parent.close()
+        assert gone.wait(20)
+    assert ended == [child.ORPHANED]
+    assert not Path(job["scratch"]).exists()
+
+
+def test_a_parent_that_never_spoke_leaves_nothing_to_clean() -> None:
+    gone = threading.Event()
+    child._listen(io.StringIO(), Queue(), lambda code: gone.set())
+    assert gone.is_set()
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (TrainingError("the loss is zero", fix="look"), {"finding"}),
+        (MemoryError(), {"capacity"}),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried"), {"capacity"}),
+    ],
+)
+def test_a_stage_that_fails_is_told_and_is_the_last(error: Exception, said: set[str]) -> None:
+    def stage() -> str:
+        raise error
+
+    answers = io.StringIO()
+    assert not child._answer(answers, "memory", stage)
+    assert json.loads(answers.getvalue()).keys() == {"check"} | said
+
+
+def test_a_mistake_of_our_own_is_not_called_memory() -> None:
+    def stage() -> str:
+        raise RuntimeError("shapes do not fit")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        child._answer(io.StringIO(), "memory", stage)
+
+
+@pytest.mark.usefixtures("_own_limits")
+def test_a_limit_below_that_of_the_system_is_set() -> None:
+    child._limit_memory(1 << 50)
+    assert resource.getrlimit(resource.RLIMIT_DATA)[0] == 1 << 50
+
+
+def test_main_keeps_standard_output_for_the_answers(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def served(jobs: Any, answers: Any, *, end: Any) -> int:
+        os.write(1, b"noise of a library\n")
+        answers.write("an answer\n")
+        answers.close()
+        return 7
+
+    monkeypatch.setattr(child, "serve", served)
+    own = os.dup(1)
+    try:
+        assert child.main() == 7
+    finally:
+        os.dup2(own, 1)
+        os.close(own)
+    out, err = capfd.readouterr()
+    assert (out, err) == ("an answer\n", "noise of a library\n")
