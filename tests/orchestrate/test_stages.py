@@ -52,7 +52,8 @@ def test_the_stages_are_the_three_commands(
     monkeypatch.chdir(tmp_path)
     for stage in ("data_gen", "train", "eval"):
         assert main(command_line(["--stage", stage])) == 0, capsys.readouterr().err
-    assert main(command_line(["--stage", "publish", "--repo", "you/it"])) == 0
+    words = ["--stage", "publish", "--repo", "you/it", "--hub", "local"]
+    assert main(command_line(words)) == 0
     assert "Published: " in capsys.readouterr().out
 
 
@@ -64,9 +65,13 @@ def test_it_runs_as_a_script_and_ends_with_the_command_s_code(project: Finished)
         "publish",
         "--model_dir",
         "none",
+        "--repo",
+        "you/it",
+        "--hub",
+        "local",
     ]
     done = subprocess.run(words, capture_output=True, text=True, cwd=project.root)
-    assert done.returncode == 10
-    assert "none is not what `nexa train` leaves" in done.stderr
+    assert done.returncode == 2
+    assert "no folder none to publish" in done.stderr
     told = json.loads((project.root / "output" / "final_model.json").read_text())
     assert told["run_id"] == project.manifest.run_id

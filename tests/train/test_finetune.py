@@ -62,7 +62,11 @@ def contents(draft: Draft[CheckpointBody]) -> dict[str, bytes]:
 
 def weights(files: ModelFiles, dtype: str = "float32") -> dict[str, torch.Tensor]:
     """What the process's one loaded model holds now, without loading it again."""
-    (slot,) = [s for s in loading._slots.values() if str(s.model.dtype) == f"torch.{dtype}"]
+    (slot,) = [
+        slot
+        for slot in loading._slots.values()
+        if str(slot.model.dtype) == f"torch.{dtype}" and slot.files.digest == files.digest
+    ]
     return {name: tensor.clone() for name, tensor in slot.model.state_dict().items()}
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 )
 @output_options
 def check(out: Output, config: Path, fresh: bool, no_rehearsal: bool) -> None:
-    """Look for everything that would stop a run, or make it worthless, before it starts.
+    """Look for all that would stop a run, or spoil it, before it starts.
 
     The exit code is that of the first finding's kind, 0 without one. What was found clean is kept
     until config, data, model, nexa or machine change; disk and token are looked at every time.

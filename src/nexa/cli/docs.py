@@ -113,6 +113,7 @@ def _exit_codes() -> str:
         rows.append(f"| {kind.exit_code} | `{kind.__name__}` | {meaning} |")
     rows.append(f"| {UNEXPECTED} | | a mistake of nexa's own: please report it |")
     rows.append(f"| {INTERRUPTED} | | stopped by Ctrl-C |")
+    rows.append("| 143 | | stopped by SIGTERM |")
     return "\n".join(rows)
 
 

@@ -19,10 +19,10 @@ BROKEN = 1  # the exit code where something will fail
 @click.option("--network", is_flag=True, help="Also ask the Hub whether it can be reached.")
 @output_options
 def doctor(out: Output, network: bool) -> None:
-    """Look at this machine: what is here, what is wrong, what to do about it.
+    """Look at this machine: what is here, what is wrong.
 
-    Nothing is changed, and no credential is shown: only where each comes from. Ends with 1 where
-    something is broken.
+    It says what to do about what is wrong. Nothing is changed, and no credential is shown: only
+    where each comes from. Ends with 1 where something is broken.
     """
     from nexa.orchestrate.doctor import examine
 

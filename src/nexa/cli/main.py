@@ -61,7 +61,7 @@ COMMANDS: Table = {
     "Look and check": {
         "check": (
             "nexa.cli.check:check",
-            "Look for everything that would stop a run, before it starts.",
+            "Look for all that would stop a run, or spoil it, before it starts.",
         ),
         "doctor": ("nexa.cli.doctor:doctor", "Look at this machine: what is here, what is wrong."),
         "runs": ("nexa.cli.runs:runs", "Show the runs of this project."),

@@ -65,12 +65,12 @@ def test_a_child_that_may_take_little_memory_says_so_itself(
     facts: dict[str, Any] = {}
     with (
         Offspring(
-            tmp_path / "config.yaml", made.tiers.new_scratch("check"), lambda: 20_000_000
+            tmp_path / "config.yaml", made.tiers.new_scratch("check"), lambda: -50_000_000
         ) as child,
         pytest.raises(CapacityError) as caught,
     ):
         child.memory(made.records, facts)
-    assert "0.0 GB are free for it" in str(caught.value.found)
+    assert "GB are free for it" in str(caught.value.found)
 
 
 def test_what_the_child_finds_is_raised_as_what_it_is(tmp_path: Path, scratch: Path) -> None:
@@ -99,6 +99,13 @@ def test_a_child_that_ends_in_another_way_is_told_by_its_last_words(
             child.answer("merge")
     assert caught.value.found is not None
     assert caught.value.found.endswith(found)
+
+
+def test_a_child_that_never_answers_is_not_waited_for(scratch: Path) -> None:
+    with Offspring(Path("config.yaml"), scratch) as child:
+        child.answer_wait_s = 0.01  # it has not even imported its libraries
+        with pytest.raises(NexaError, match="gave no answer"):
+            child.answer("memory")
 
 
 def test_a_child_ends_with_a_parent_that_is_killed(scratch: Path) -> None:

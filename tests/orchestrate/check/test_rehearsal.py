@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from nexa.core.errors import TrainingError
+from nexa.core.errors import ModelError, TrainingError
 from nexa.orchestrate.check import child, inputs, model, rehearsal, rows
 from nexa.orchestrate.check.rehearsal import Rehearsal, longest_batch
 from tests.orchestrate.check.made import flight
@@ -35,6 +35,7 @@ def job_of(folder: Path, tiny_llama: Path, **changes: dict[str, Any] | None) -> 
     }
 
 
+@pytest.mark.usefixtures("_own_limits")
 @pytest.mark.parametrize(
     "changes",
     [
@@ -137,6 +138,17 @@ def test_a_stage_that_fails_is_told_and_is_the_last(error: Exception, said: set[
     assert json.loads(answers.getvalue()).keys() == {"check"} | said
 
 
+def test_a_model_that_could_not_be_read_for_lack_of_memory_is_no_broken_model() -> None:
+    def stage() -> str:
+        raise ModelError("cannot load it") from RuntimeError(
+            "unable to mmap: Cannot allocate memory"
+        )
+
+    answers = io.StringIO()
+    assert not child._answer(answers, "memory", stage)
+    assert "Cannot allocate memory" in json.loads(answers.getvalue())["capacity"]
+
+
 def test_a_mistake_of_our_own_is_not_called_memory() -> None:
     def stage() -> str:
         raise RuntimeError("shapes do not fit")
@@ -147,8 +159,15 @@ def test_a_mistake_of_our_own_is_not_called_memory() -> None:
 
 @pytest.mark.usefixtures("_own_limits")
 def test_a_limit_below_that_of_the_system_is_set() -> None:
-    child._limit_memory(1 << 50)
-    assert resource.getrlimit(resource.RLIMIT_DATA)[0] == 1 << 50
+    rehearsal._limit_memory(1 << 50)
+    assert resource.getrlimit(resource.RLIMIT_DATA)[0] > 1 << 50
+
+
+@pytest.mark.usefixtures("_own_limits")
+def test_a_system_without_this_limit_is_left_alone(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    rehearsal._limit_memory(1, tmp_path / "none")
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
 
 
 def test_main_keeps_standard_output_for_the_answers(

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from queue import Queue
 from typing import Any, TextIO
@@ -22,7 +22,7 @@ from nexa.orchestrate.check.report import Finding
 
 ORPHANED = 3
 # How torch says that memory could not be had; it has no class of its own for the processor.
-NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "bad_alloc")
+NO_MEMORY = ("not enough memory", "allocate memory", "out of memory", "bad_alloc")
 
 
 def main() -> int:
@@ -41,7 +41,6 @@ def serve(jobs: TextIO, answers: TextIO, *, end: Callable[[int], None]) -> int:
     from nexa.orchestrate.check.rehearsal import Rehearsal  # while the parent looks at the data
 
     job = told.get()
-    _limit_memory(job["memory_limit_bytes"])
 
     def measured(**facts: Any) -> None:
         _say(answers, {"facts": facts})
@@ -54,17 +53,28 @@ def _answer(answers: TextIO, name: str, stage: Callable[[], str]) -> bool:
     """One rehearsal and its line; whether it went well."""
     try:
         detail = stage()
-    except NexaError as error:
-        _say(answers, {"check": name, "finding": vars(Finding.of(name, error))})
-        return False
-    except (MemoryError, RuntimeError) as error:
-        text = str(error) or type(error).__name__
-        if isinstance(error, RuntimeError) and not any(word in text for word in NO_MEMORY):
+    except (NexaError, MemoryError, RuntimeError) as error:
+        lack = _lack_of_memory(error)
+        if lack is not None:
+            _say(answers, {"check": name, "capacity": lack[:200]})
+        elif isinstance(error, NexaError):
+            _say(answers, {"check": name, "finding": vars(Finding.of(name, error))})
+        else:
             raise  # a mistake of Nexa's own: its traceback goes to standard error
-        _say(answers, {"check": name, "capacity": text.splitlines()[0][:200]})
         return False
     _say(answers, {"check": name, "detail": detail})
     return True
+
+
+def _lack_of_memory(error: BaseException) -> str | None:
+    """What says that memory could not be had: the error, or one that it was raised from."""
+    link: BaseException | None = error
+    while link is not None:
+        text = (str(link) or type(link).__name__).splitlines()[0]
+        if isinstance(link, MemoryError) or any(word in text.lower() for word in NO_MEMORY):
+            return text
+        link = link.__cause__
+    return None
 
 
 def _answers_alone() -> TextIO:
@@ -91,16 +101,12 @@ def _listen(jobs: TextIO, told: Queue[dict[str, Any]], end: Callable[[int], None
     end(ORPHANED)
 
 
-def _limit_memory(limit_bytes: int) -> None:
-    """Let an allocation fail here instead of having the system kill some other program.
-
-    Where the system does not know this limit (it is Linux's) nothing is limited.
-    """
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    soft = limit_bytes if hard == resource.RLIM_INFINITY else min(limit_bytes, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
-
-
 if __name__ == "__main__":
-    # At once: Python's own end would wait for standard input, which the thread is reading.
-    os._exit(main())
+    # The end comes at once: Python's own would wait for the thread that reads standard input.
+    try:
+        code = main()
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    sys.stderr.flush()
+    os._exit(code)

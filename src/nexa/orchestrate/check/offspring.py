@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, cast
@@ -38,6 +39,8 @@ class Offspring:
     `scratch` is a folder it may fill, `room` says how much memory it may take.
     """
 
+    answer_wait_s = 1800.0  # the longest batch of the largest model that a processor would take
+
     def __init__(
         self, config_path: Path, scratch: Path, room: Callable[[], int] = available_memory_bytes
     ) -> None:
@@ -54,6 +57,7 @@ class Offspring:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=complaints,
+                bufsize=0,  # what is read ahead would be hidden from `select`
                 env=child_environment(),
             )
         # Both are there: they were asked for.
@@ -102,7 +106,7 @@ class Offspring:
             CapacityError: it was killed for its memory.
             NexaError: what it found, or how it ended.
         """
-        for line in self._answers:
+        for line in self._lines(check):
             told: Mapping[str, Any] = json.loads(line)
             self._facts |= told.get("facts", {})
             if told.get("check") != check:
@@ -113,6 +117,24 @@ class Offspring:
                 raise self._capacity(told["capacity"])
             return str(told["detail"])
         raise self._ended(check)
+
+    def _lines(self, check: str) -> Iterator[bytes]:
+        """Its answers as they come.
+
+        Raises:
+            NexaError: none came for longer than any machine needs for one.
+        """
+        while True:
+            ready, _, _ = select.select([self._answers], [], [], self.answer_wait_s)
+            if not ready:
+                raise NexaError(
+                    f"the rehearsal of {check} gave no answer for {self.answer_wait_s:.0f} s",
+                    fix="nexa check --no-rehearsal skips it",
+                )
+            line = self._answers.readline()  # the child writes whole lines
+            if not line:
+                return
+            yield line
 
     def _send(self, job: Mapping[str, Any]) -> None:
         with contextlib.suppress(BrokenPipeError):  # how it ended is told where its answer is read

@@ -74,6 +74,8 @@ class Rehearsal:
         """
         keep_pages()
         spec, data = self._spec, self._data
+        # Only now: rendering is Rust's, which may wait for ever where an allocation fails.
+        _limit_memory(self._job["memory_limit_bytes"])
         precision = resolve_precision(spec.precision)
         full = spec.adapter is None
         model = load(spec.model, dtype="float32" if full else precision).model
@@ -279,5 +281,24 @@ def _peak_bytes(process: Path = Path("/proc/self")) -> int:
     except OSError:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
-    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+    return _status_bytes(status, "VmHWM")
+
+
+def _limit_memory(room_bytes: int, process: Path = Path("/proc/self")) -> None:
+    """Let an allocation fail here instead of having the system kill some other program.
+
+    The limit is what this process holds now and `room_bytes` more. Only Linux knows it.
+    """
+    status = process / "status"
+    if not status.exists():
+        return
+    held = _status_bytes(status.read_text(encoding="utf-8"), "VmData")
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    wanted = max(0, held + room_bytes)
+    soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def _status_bytes(status: str, name: str) -> int:
+    line = next(line for line in status.splitlines() if line.startswith(name))
     return int(line.split()[1]) * 1024
