@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from nexa.core.events import Event, Sink, listening
-from nexa.orchestrate.run import train
 from nexa.orchestrate.steps import STEPS
+from tests.support.project import train
 
 
 def dying_at(point: dict[str, Any]) -> Sink:

@@ -19,9 +19,8 @@ from nexa.core.lineage import verify
 from nexa.core.manifest import RunManifest, list_manifests
 from nexa.core.tiers import Tiers
 from nexa.lm.resolve import resolve
-from nexa.orchestrate.run import train
 from nexa.publish.verify import verify_folder
-from tests.support.project import finish, write_project
+from tests.support.project import finish, train, write_project
 
 ROOT = Path(__file__).parents[2]
 Point = dict[str, Any]

@@ -9,9 +9,8 @@ import pytest
 
 from nexa.core.identity import sha256_bytes, sha256_file
 from nexa.orchestrate.deliver import commit_dataset
-from nexa.orchestrate.run import train
 from nexa.ui import leaderboard
-from tests.support.project import Finished, finish, write_config
+from tests.support.project import Finished, finish, train, write_config
 
 SIX = ("checkpoint", "manifest", "leaderboard", "report", "cost", "lineage")
 

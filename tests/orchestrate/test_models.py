@@ -10,8 +10,8 @@ from nexa.core.manifest import list_manifests
 from nexa.core.records import Artifact, ExportBody
 from nexa.core.store import UnknownArtifact
 from nexa.orchestrate.models import run_of, whole_model
-from nexa.orchestrate.run import prepare_only, train
-from tests.support.project import Finished, finish, notes, write_config, write_project
+from nexa.orchestrate.run import prepare_only
+from tests.support.project import Finished, finish, notes, train, write_config, write_project
 
 
 @pytest.fixture

@@ -23,9 +23,8 @@ from nexa.orchestrate.publish import (
     publish_folder,
     section,
 )
-from nexa.orchestrate.run import train
 from nexa.publish.verify import verify_folder
-from tests.support.project import Finished, notes, versions, write_config
+from tests.support.project import Finished, notes, train, versions, write_config
 
 LOCAL = {"repo": "you/elements", "hub": "local"}
 

@@ -13,7 +13,7 @@ from nexa.core.events import Event, listening, read_events
 from nexa.core.identity import sha256_bytes
 from nexa.core.manifest import RunManifest, list_manifests, read_manifest
 from nexa.core.tiers import Tiers
-from nexa.orchestrate.run import prepare_only, train
+from nexa.orchestrate.run import prepare_only
 from nexa.publish.verify import verify_folder
 from tests.support.project import (
     Finished,
@@ -21,6 +21,7 @@ from tests.support.project import (
     kinds,
     notes,
     rows,
+    train,
     versions,
     write_config,
     write_project,

@@ -15,7 +15,7 @@ from nexa.core.config import Config, load_config
 from nexa.core.events import Event, listening
 from nexa.core.manifest import RunManifest
 from nexa.core.tiers import Tiers
-from nexa.orchestrate.run import train
+from nexa.orchestrate import run
 
 ELEMENTS = ("iron", "gold", "neon", "argon", "sodium", "barium", "zinc", "lead")
 SECTIONS: dict[str, dict[str, Any]] = {
@@ -25,6 +25,11 @@ SECTIONS: dict[str, dict[str, Any]] = {
     "training": {"max_steps": 4, "precision": "float32"},
     "eval": {"rows": 8, "max_new_tokens": 24},
 }
+
+
+def train(config: Path, **options: Any) -> RunManifest:
+    """`nexa train --no-check`: where the flight check is not what a test is about."""
+    return run.train(config, check=False, **options)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from nexa.orchestrate.run import train
 
 
 def resume(
-    reference: str | None, project: Path, *, allow_inexact: bool = False, check: bool = False
+    reference: str | None, project: Path, *, allow_inexact: bool = False, check: bool = True
 ) -> RunManifest:
     """Go on with a run that did not end well; None is the newest one. Flags are as in `train`.
 

@@ -27,12 +27,12 @@ from nexa.orchestrate.runner import recipe_of
 from nexa.train.spec import TrainSpec
 
 
-def train(config_path: Path, *, allow_inexact: bool = False, check: bool = False) -> RunManifest:
+def train(config_path: Path, *, allow_inexact: bool = False, check: bool = True) -> RunManifest:
     """Run `nexa train`: everything that config.yaml asks for, up to the report or publication.
 
     Returns the closed manifest. What was made before by an equal recipe is reused, and a training
     that was stopped goes on from its newest checkpoint; `allow_inexact` lets it go on where the
-    same weights are not promised. With `check` the flight check comes first, as in the command.
+    same weights are not promised. The flight check comes first, unless `check` is false.
 
     Raises:
         NexaError: with the exit code of its class; the manifest is closed as failed and says why.
