@@ -187,3 +187,30 @@ def test_a_merge_of_what_is_not_there_says_so(
 ) -> None:
     assert main(["data", "merge", *words]) == code
     assert complaint in capsys.readouterr().err
+
+
+def test_data_is_prepared_without_a_config_when_a_model_is_named(
+    here: Path, tiny_llama: Path, capsys: Captured
+) -> None:
+    (here / "config.yaml").unlink()
+    assert main(["data", "prepare", "train.jsonl", "--model", str(tiny_llama), "--json", "-q"]) == 0
+    body = json.loads(capsys.readouterr().out)
+    assert set(body["splits"]) == {"train", "eval"}
+    words = ["data", "prepare", "train.jsonl", "--model", str(tiny_llama), "--eval", "eval.jsonl"]
+    assert main([*words, "--json", "-q"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["splits"]) == {"train"}
+    assert (here / "dataset_registry.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["train.jsonl"], "needs a model whose tokens are counted"),
+        (["config.yaml", "--eval", "eval.jsonl"], "go with --model"),
+    ],
+)
+def test_data_without_a_model_is_told_what_is_missing(
+    here: Path, words: list[str], told: str, capsys: Captured
+) -> None:
+    assert main(["data", "prepare", *words]) == 2
+    assert told in capsys.readouterr().err

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 
-from nexa.core.config import SECTIONS, Config, load_config, parse_config
+from nexa.core.config import OTHER_NAMES, SECTIONS, Config, load_config, parse_config
 from nexa.core.errors import ConfigError
 
 # Entrenar's specification, section 3.3, to the letter.
@@ -170,8 +170,7 @@ def test_every_mistake_is_told_at_once_in_the_files_order() -> None:
         "line 11: scheduler: give warmup_steps or warmup_ratio, not both",
         "line 15: lora.target_modules: should be 'all-linear' or should be a valid string "
         "(got [1])",
-        "line 18: training.lerning_rate is not a key: known: method, epochs, max_steps, "
-        "gradient_accumulation, micro_tokens, seed, precision, checkpoints, output_dir",
+        "line 18: training.lerning_rate is not a key: did you mean optimizer.lr?",
         "line 20: publish.repo: should be owner/name, in letters, digits, single '-' and '.', "
         "or '_' (got '../../etc')",
     ]
@@ -376,3 +375,17 @@ def assert_loads_or_is_refused(text: str) -> None:
     except ConfigError:
         return
     assert isinstance(loaded, BaseModel)
+
+
+def test_what_other_tools_call_a_key_is_told_and_is_there() -> None:
+    for other, meant in OTHER_NAMES.items():
+        with pytest.raises(ConfigError, match=f"did you mean .*{meant.rsplit('.', 1)[-1]}"):
+            parse_config(f"model: {{path: m}}\ndata: {{train: t}}\ntraining: {{{other}: 1}}\n")
+        section, *keys = meant.split(".")
+        fields = SECTIONS[section].model_fields
+        assert keys[0] in fields
+
+
+def test_a_key_like_no_other_is_answered_with_those_there_are() -> None:
+    with pytest.raises(ConfigError, match="known: rank, alpha"):
+        parse_config("model: {path: m}\ndata: {train: t}\nlora: {zzzz: 1}\n")

@@ -10,8 +10,10 @@ import click
 from nexa.cli.lazy import LazyGroup
 from nexa.cli.show import Output, output_options
 from nexa.cli.sources import Source, base_source_option
+from nexa.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from nexa.core.records import Artifact, DatasetBody
     from nexa.data.mask import MaskedRow
 
 COMMANDS = {
@@ -26,13 +28,19 @@ data = LazyGroup("data", COMMANDS, help="Prepare data and look at it.")
 
 
 @click.command()
-@click.argument("config", default="config.yaml", type=click.Path(path_type=Path))
+@click.argument("what", metavar="[CONFIG|DATA]", default="config.yaml")
+@click.option("--model", metavar="MODEL", help="Without a config.yaml: whose tokens are counted.")
+@click.option("--eval", "eval_path", metavar="DATA", help="With --model: the held-out rows.")
+@base_source_option
 @output_options
-def prepare(out: Output, config: Path) -> None:
-    """Prepare the data of config.yaml, and nothing more."""
-    from nexa.orchestrate.run import prepare_only
+def prepare(
+    out: Output, what: str, model: str | None, eval_path: str | None, base_source: Source
+) -> None:
+    """Prepare the data of config.yaml, and nothing more.
 
-    dataset = prepare_only(config)
+    With --model it takes DATA instead, a file, a folder or a Hub dataset, and needs no config.yaml.
+    """
+    dataset = _prepared(what, model, eval_path, base_source)
     body = dataset.body
 
     def tell() -> None:
@@ -44,6 +52,24 @@ def prepare(out: Output, config: Path) -> None:
         out.pairs({"tokens a row": lengths, "max_length": body.max_length})
 
     out.show(body.model_dump(mode="json"), tell)
+
+
+def _prepared(
+    what: str, model: str | None, eval_path: str | None, base_source: Source
+) -> Artifact[DatasetBody]:
+    """The dataset of a config.yaml, or with a model that of named data."""
+    from nexa.orchestrate.run import prepare_data, prepare_only
+
+    if model is not None:
+        return prepare_data(what, model, Path.cwd(), eval_path=eval_path, source=base_source)
+    if eval_path is not None or base_source != "auto":
+        raise UsageError("--eval and --base-source go with --model", fix="--model MODEL")
+    if Path(what).suffix not in (".yaml", ".yml"):
+        raise UsageError(
+            f"{what} is no config.yaml, and as data it needs a model whose tokens are counted",
+            fix=f"nexa data prepare {what} --model smollm2-135m",
+        )
+    return prepare_only(Path(what))
 
 
 @click.command()

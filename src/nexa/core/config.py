@@ -334,8 +334,40 @@ def _nearest_key(keys: list[Any]) -> str:
     if keys == ["data", "train"]:
         return "it is another name of train_path, which is there too"
     fields = (SECTIONS[keys[0]] if len(keys) > 1 else Config).model_fields
-    near = nearest(str(keys[-1]), fields)
-    return f"did you mean {near!r}?" if near else "known: " + ", ".join(fields)
+    key = str(keys[-1])
+    if key not in OTHER_NAMES and (near := nearest(key, fields)):
+        return f"did you mean {near!r}?"
+    if other := nearest(key, OTHER_NAMES):
+        return f"did you mean {OTHER_NAMES[other]}?"
+    return "known: " + ", ".join(fields)
+
+
+# What other tools call these keys.
+OTHER_NAMES = {
+    "base_model": "model.path",
+    "model_name_or_path": "model.path",
+    "dataset": "data.train_path",
+    "train_file": "data.train_path",
+    "validation_file": "data.eval_path",
+    "max_seq_length": "data.max_length",
+    "cutoff_len": "data.max_length",
+    "sequence_len": "data.max_length",
+    "per_device_train_batch_size": "data.batch_size",
+    "micro_batch_size": "data.batch_size",
+    "learning_rate": "optimizer.lr",
+    "lr_scheduler_type": "scheduler.name",
+    "lora_rank": "lora.rank",
+    "lora_r": "lora.rank",
+    "lora_alpha": "lora.alpha",
+    "lora_dropout": "lora.dropout",
+    "lora_target_modules": "lora.target_modules",
+    "num_train_epochs": "training.epochs",
+    "num_epochs": "training.epochs",
+    "gradient_accumulation_steps": "training.gradient_accumulation",
+    "save_steps": "training.checkpoints.every",
+    "save_total_limit": "training.checkpoints.keep",
+    "hub_model_id": "publish.repo",
+}
 
 
 SECTIONS: dict[str, type[Section]] = {

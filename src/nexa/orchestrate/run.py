@@ -11,13 +11,13 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from nexa.core.config import load_config
+from nexa.core.config import Config, DataSection, ModelSection, load_config
 from nexa.core.events import emit
 from nexa.core.manifest import RunManifest
 from nexa.core.records import Artifact, CheckpointBody, DatasetBody
 from nexa.core.tiers import Tiers
 from nexa.data.registry import register
-from nexa.lm.resolve import ModelFiles, resolve
+from nexa.lm.resolve import ModelFiles, Source, resolve
 from nexa.orchestrate import deliver, plan
 from nexa.orchestrate.check.flight import require_clean
 from nexa.orchestrate.publish import publish_run
@@ -59,8 +59,25 @@ def train(config_path: Path, *, allow_inexact: bool = False, check: bool = True)
 
 def prepare_only(config_path: Path) -> Artifact[DatasetBody]:
     """Run the data stage alone: the dataset, and the suite that it is kept clean of."""
-    config = load_config(config_path)
-    tiers = Tiers.of(config_path.parent)
+    return _prepared(load_config(config_path), Tiers.of(config_path.parent), config_path)
+
+
+def prepare_data(
+    train: str, model: str, project: Path, *, eval_path: str | None = None, source: Source = "auto"
+) -> Artifact[DatasetBody]:
+    """The data stage for named files and a named model, without a config.yaml.
+
+    `train` and `eval_path` are files, folders or Hub datasets; without an `eval_path` the usual
+    share of the rows is held out.
+    """
+    config = Config(
+        model=ModelSection(path=model, source=source),
+        data=DataSection(train_path=train, eval_path=eval_path),
+    )
+    return _prepared(config, Tiers.of(project), None)
+
+
+def _prepared(config: Config, tiers: Tiers, config_path: Path | None) -> Artifact[DatasetBody]:
     with opened(tiers, config, config_path, run_type="data_gen") as run:
         prepare(run, plan.base_model(config, tiers))
         run.meter()

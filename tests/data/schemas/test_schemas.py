@@ -217,6 +217,8 @@ def test_a_key_that_was_meant_is_named() -> None:
     assert shape_of({"msgs": []}) is None
     why = missing_keys({"msgs": []}, None)
     assert why.startswith("key 'msgs' - did you mean 'messages'? Accepted shapes: {messages}")
+    why = missing_keys({"msgs": [], "answer": "a"}, None)  # nearer to another shape by its count
+    assert why.startswith("key 'msgs' - did you mean 'messages'?")
     assert "{prompt, target_answer}, {prompt, completion}" in why
 
 

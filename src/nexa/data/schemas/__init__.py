@@ -76,8 +76,8 @@ def missing_keys(data: Mapping[str, Any], shape: Shape | None) -> str:
     nearest_sets = _nearest_sets(data, [keys for s in shapes for keys in s.key_sets])
     wanted = list(dict.fromkeys(k for keys in nearest_sets for k in keys if k not in data))
     used = {*LABELS, *(shape.known if shape else ())}
-    pairs = [(key, _meant(key, wanted)) for key in data if key not in used]
-    hints = [f"key {_shown(key)} - did you mean {meant!r}?" for key, meant in pairs if meant]
+    every = list(dict.fromkeys(k for s in shapes for keys in s.key_sets for k in keys))
+    hints = _hints(data, wanted, used) or _hints(data, every, {*used, *every})
     if hints:
         return f"{', '.join(hints[:MOST_KEYS])} {accepted()}"
     keys = ", ".join(map(_shown, islice(data, MOST_KEYS))) or "no keys"
@@ -85,6 +85,12 @@ def missing_keys(data: Mapping[str, Any], shape: Shape | None) -> str:
     if shape:
         return f"no key {wanted[0]!r} (the file is {shape.name!r}); it has {keys}"
     return f"no accepted shape: it has {keys}. {accepted()}"
+
+
+def _hints(data: Mapping[str, Any], wanted: Sequence[str], used: Iterable[str]) -> list[str]:
+    """What each key that is not used may have been meant as."""
+    pairs = [(key, _meant(key, wanted)) for key in data if key not in set(used)]
+    return [f"key {_shown(key)} - did you mean {meant!r}?" for key, meant in pairs if meant]
 
 
 def _nearest_sets(
