@@ -148,6 +148,12 @@ def test_a_new_an_empty_and_an_own_folder_may_be_written(
     check_output(tmp_path / "own")
 
 
+def test_another_run_s_folder_inside_it_is_no_stranger(tmp_path: Path) -> None:
+    (tmp_path / "named").mkdir()
+    (tmp_path / "named" / CARD).write_text("{}")
+    check_output(tmp_path)
+
+
 def test_a_folder_with_strangers_is_refused_by_their_names(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(StorageError, match=r"thesis\.tex"):

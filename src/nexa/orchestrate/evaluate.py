@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nexa.core.config import Config, load_config
+from nexa.core.config import load_config
 from nexa.core.errors import UsageError
 from nexa.core.identity import slug
 from nexa.core.manifest import find_manifest
@@ -22,11 +22,8 @@ from nexa.lm.resolve import ALIASES, ModelFiles, Source
 from nexa.orchestrate import plan
 from nexa.orchestrate.liveness import keep_manifest
 from nexa.orchestrate.models import run_of, whole_model
-from nexa.orchestrate.run_state import Run, opened
+from nexa.orchestrate.run_state import CONFIG, Run, opened_beside
 
-CONFIG = "config.yaml"
-# What an evaluation in a folder of its own has of a configuration: every default, no price.
-WITHOUT_CONFIG = {"model": {"path": "none"}, "data": {"train_path": "none"}}
 ROWS = 64
 MAX_NEW_TOKENS = 160
 
@@ -117,12 +114,9 @@ def compare_models(a: str, b: str, asked: Asked, project: Path) -> list[Comparis
 
 @contextlib.contextmanager
 def _opened(tiers: Tiers, models: Mapping[str, ModelFiles]) -> Iterator[Run]:
-    """The evaluation's run; its price is config.yaml's, or nothing where there is none."""
-    path = tiers.root / CONFIG
+    """The evaluation's run, which names what is evaluated."""
     last = list(models.values())[-1]
-    known = path.exists()
-    config = load_config(path) if known else Config.model_validate(WITHOUT_CONFIG)
-    with opened(tiers, config, path if known else None, run_type="eval") as run:
+    with opened_beside(tiers, run_type="eval") as run:
         inputs = {role: model.digest for role, model in models.items()}
         run.ledger.amend(student_model=last.name, inputs=inputs)
         yield run

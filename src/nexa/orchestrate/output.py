@@ -39,13 +39,17 @@ def check_output(folder: Path) -> None:
         raise StorageError(f"{folder} is a file, not a folder", fix="set training.output_dir")
     if (folder / CARD).exists():
         _read_card(folder)
-    elif folder.is_dir() and any(folder.iterdir()):
-        strangers = ", ".join(sorted(p.name for p in folder.iterdir())[:5])
+    elif folder.is_dir() and (strangers := _strangers(folder)):
         raise StorageError(
             f"{folder} holds files that nexa did not put there",
-            found=strangers,
+            found=", ".join(strangers[:5]),
             fix="set training.output_dir to an empty or a new folder",
         )
+
+
+def _strangers(folder: Path) -> list[str]:
+    """What lies in it and is not another run's output, in a folder of its own (output/NAME)."""
+    return sorted(path.name for path in folder.iterdir() if not (path / CARD).is_file())
 
 
 def write_output(folder: Path, files: Mapping[str, Path], facts: Mapping[str, Any]) -> None:

@@ -6,17 +6,11 @@ that its manifest tells of machine, versions and cost like any other.
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from nexa.core.config import load_config
-from nexa.core.errors import EvalError, ModelError, NexaError, UsageError
-from nexa.core.events import EventLog, emit, listening
+from nexa.core.errors import ModelError, UsageError
+from nexa.core.events import emit
 from nexa.core.identity import slug
 from nexa.core.manifest import ManifestFile
 from nexa.core.records import Artifact
@@ -25,56 +19,19 @@ from nexa.eval.analyze import AnalyzeSpec
 from nexa.eval.generate import GenerateSpec
 from nexa.eval.metrics import ScoreSpec
 from nexa.eval.suite import FreezeSpec
-from nexa.infra.cost_tracker import cost_of
 from nexa.lm import folder as model_folder
 from nexa.lm.folder import ADAPTER_FILES
 from nexa.lm.resolve import ModelFiles, base_of, resolve
 from nexa.orchestrate import plan
 from nexa.orchestrate.evaluate import MAX_NEW_TOKENS, ROWS
-from nexa.orchestrate.provenance import opening_facts
+from nexa.orchestrate.liveness import keep_manifest
 from nexa.orchestrate.publish_source import ADAPTER_CONFIG, Source
-from nexa.orchestrate.runner import run_step
+from nexa.orchestrate.run_state import Run, opened_beside
 from nexa.weights.adopt import AdoptSpec
 from nexa.weights.merge_adapter import MergeSpec
 from nexa.weights.take import TakeSpec
 
 FLAG = "--base-model"
-
-
-@dataclass
-class _Work:
-    """The run under way: what it has made, by role."""
-
-    tiers: Tiers
-    ledger: ManifestFile
-    start: datetime
-    scratch: Path
-    price_usd: float
-    made: dict[str, Artifact[Any]]
-
-    def step(
-        self, role: str, name: str, spec: Any, **inputs: Artifact[Any] | None
-    ) -> Artifact[Any]:
-        artifact, reused = run_step(name, spec, inputs, store=self.tiers.store)
-        self.made[role] = artifact
-        told = self.ledger.manifest
-        self.ledger.amend(
-            outputs={**told.outputs, role: artifact.digest},
-            reused=[*told.reused, role] if reused else told.reused,
-        )
-        return artifact
-
-    def end(self, status: Literal["done", "failed", "interrupted"], **facts: Any) -> None:
-        cost = cost_of(
-            self.start,
-            datetime.now(UTC),
-            gpu_type=self.ledger.manifest.gpu_type,
-            provider=self.ledger.manifest.provider,
-            cost_per_hour_usd=self.price_usd,
-            tokens=self.ledger.manifest.tokens_trained,
-            gain=None,  # the money bought an evaluation, not the model
-        )
-        self.ledger.close(status, cost=cost, cost_estimate_usd_total=cost.cost_total_usd, **facts)
 
 
 def evaluate(source: Source, eval_data: Path, base_model: str | None, tiers: Tiers) -> ManifestFile:
@@ -89,20 +46,22 @@ def evaluate(source: Source, eval_data: Path, base_model: str | None, tiers: Tie
         ParityError: the merged model is not base and adapter, or the model is not sound.
         EvalError: the rows cannot be asked, or the two were not asked alike.
     """
-    with _opened(tiers) as work:
+    with opened_beside(tiers, run_type="publish") as run:
         base = _base(source, base_model, tiers)
-        work.ledger.amend(student_model=base.name, inputs={"model": base.digest})
-        checkpoint = source.checkpoint or _adopt(work, source, base, base_model)
-        _take_over(work, checkpoint)
-        _score_and_compare(work, source, base, checkpoint, eval_data)
-        report = work.made["report"].body
-        work.end(
+        run.ledger.amend(student_model=base.name, inputs={"model": base.digest})
+        checkpoint = source.checkpoint or _adopt(run, source, base, base_model)
+        _take_over(run, checkpoint)
+        _score_and_compare(run, source, base, checkpoint, eval_data)
+        report = run.made["report"].body
+        run.meter()
+        run.ledger.close(
             "done",
             eval_status="done",
             verdict=report.verdict,
             eval_summary={name: interval.mean for name, interval in report.tuned.items()},
         )
-    return work.ledger
+        keep_manifest(tiers, run.ledger)
+    return run.ledger
 
 
 # -- base and checkpoint -------------------------------------------------------------------------
@@ -148,12 +107,12 @@ def _named_base(source: Source) -> str | None:
     return name if isinstance(name, str) and name else None
 
 
-def _adopt(work: _Work, source: Source, base: ModelFiles, base_model: str | None) -> Artifact[Any]:
+def _adopt(run: Run, source: Source, base: ModelFiles, base_model: str | None) -> Artifact[Any]:
     folder = _folder(source)
     if source.kind == "adapter":
         whole, found = None, {n: model_folder.digest(folder / n) for n in ADAPTER_FILES}
     else:
-        whole = resolve(str(folder), project=work.tiers.root)
+        whole = resolve(str(folder), project=run.tiers.root)
         found = dict(whole.files)
     others = sorted(path.name for path in folder.iterdir() if path.name not in found)
     if others:
@@ -168,19 +127,19 @@ def _adopt(work: _Work, source: Source, base: ModelFiles, base_model: str | None
         trainer_step=source.trainer_step,
         name=slug(folder.resolve().name),
     )
-    return work.step("checkpoint", "adopt", spec)
+    return run.step("checkpoint", "adopt", spec)
 
 
-def _take_over(work: _Work, checkpoint: Artifact[Any]) -> None:
+def _take_over(run: Run, checkpoint: Artifact[Any]) -> None:
     """What the checkpoint's record holds, into the manifest; of an adopted one that is little."""
     body = checkpoint.body
-    work.ledger.amend(template_sha256=body.template_sha256)
+    run.ledger.amend(template_sha256=body.template_sha256)
     if checkpoint.kind == "adopted":
         return
-    dataset = work.tiers.store.by_digest(checkpoint.inputs["dataset"])
-    work.made |= {"checkpoint": checkpoint, "dataset": dataset}
-    digests = {role: artifact.digest for role, artifact in work.made.items()}
-    work.ledger.amend(
+    dataset = run.tiers.store.by_digest(checkpoint.inputs["dataset"])
+    run.made |= {"checkpoint": checkpoint, "dataset": dataset}
+    digests = {role: artifact.digest for role, artifact in run.made.items()}
+    run.ledger.amend(
         outputs=digests,
         reused=sorted(digests),
         dataset_id=f"{dataset.name}@{dataset.version}",
@@ -196,88 +155,40 @@ def _take_over(work: _Work, checkpoint: Artifact[Any]) -> None:
 
 
 def _score_and_compare(
-    work: _Work, source: Source, base: ModelFiles, checkpoint: Artifact[Any], eval_data: Path
+    run: Run, source: Source, base: ModelFiles, checkpoint: Artifact[Any], eval_data: Path
 ) -> None:
     name, rows = checkpoint.name, slug(eval_data.resolve().stem)
-    held_out = work.step("eval_dataset", "prepare", plan.eval_rows(eval_data, base, f"{rows}-eval"))
+    held_out = run.step("eval_dataset", "prepare", plan.eval_rows(eval_data, base, f"{rows}-eval"))
     freeze = FreezeSpec(name=rows, rows=ROWS, max_new_tokens=MAX_NEW_TOKENS)
-    suite = work.step("suite", "freeze", freeze, dataset=held_out)
-    work.step("base_answers", "generate", GenerateSpec(base, f"{name}-base"), suite=suite)
-    export = _export(work, source, base, checkpoint)
-    tuned = GenerateSpec(resolve(export.label, project=work.tiers.root), f"{name}-tuned")
-    work.step("tuned_answers", "generate", tuned, suite=suite, export=export)
+    suite = run.step("suite", "freeze", freeze, dataset=held_out)
+    run.step("base_answers", "generate", GenerateSpec(base, f"{name}-base"), suite=suite)
+    export = _export(run, source, base, checkpoint)
+    tuned = GenerateSpec(resolve(export.label, project=run.tiers.root), f"{name}-tuned")
+    run.step("tuned_answers", "generate", tuned, suite=suite, export=export)
     for side in ("base", "tuned"):
-        answers = work.made[f"{side}_answers"]
+        answers = run.made[f"{side}_answers"]
         scores = ScoreSpec(f"{name}-{side}")
-        work.step(f"{side}_scores", "score", scores, suite=suite, answers=answers)
-    work.step(
+        run.step(f"{side}_scores", "score", scores, suite=suite, answers=answers)
+    run.step(
         "report",
         "analyze",
         AnalyzeSpec(name),
         suite=suite,
-        dataset=work.made.get("dataset"),
-        base=work.made["base_scores"],
-        tuned=work.made["tuned_scores"],
+        dataset=run.made.get("dataset"),
+        base=run.made["base_scores"],
+        tuned=run.made["tuned_scores"],
     )
 
 
-def _export(
-    work: _Work, source: Source, base: ModelFiles, checkpoint: Artifact[Any]
-) -> Artifact[Any]:
+def _export(run: Run, source: Source, base: ModelFiles, checkpoint: Artifact[Any]) -> Artifact[Any]:
     if checkpoint.kind == "adopted" and checkpoint.body.method == "full":
-        model = resolve(str(_folder(source)), project=work.tiers.root)
-        return work.step("export", "take", TakeSpec(model, work.scratch), checkpoint=checkpoint)
-    merge = MergeSpec(base, scratch=work.scratch)
-    return work.step("export", "merge", merge, checkpoint=checkpoint)
+        model = resolve(str(_folder(source)), project=run.tiers.root)
+        return run.step("export", "take", TakeSpec(model, run.scratch), checkpoint=checkpoint)
+    merge = MergeSpec(base, scratch=run.scratch)
+    return run.step("export", "merge", merge, checkpoint=checkpoint)
 
 
 def _folder(source: Source) -> Path:
     if source.folder is None:
         raise UsageError(f"{source.said} lies in no folder")
     return source.folder
-
-
-# -- the run -------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _opened(tiers: Tiers) -> Iterator[_Work]:
-    """A run with its manifest open and its log listening; closed as it deserves."""
-    start, price = datetime.now(UTC), _price(tiers.root)
-    facts = opening_facts(start, run_type="publish", config_path=None, ledger=tiers.manifests)
-    log = EventLog(tiers.logs / f"{facts.run_id}.jsonl")
-    scratch = tiers.new_scratch(facts.run_id)
-    try:
-        with listening(log):
-            ledger = ManifestFile.open(tiers.manifests, facts)
-            work = _Work(tiers, ledger, start, scratch, price, {})
-            emit("run.start", run_id=facts.run_id)
-            with _closed_as_it_deserves(work):
-                yield work
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-        log.close()
-
-
-@contextlib.contextmanager
-def _closed_as_it_deserves(work: _Work) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        work.end("interrupted", error="interrupted by the user")
-        raise
-    except NexaError as error:
-        told = {"eval_status": "failed"} if isinstance(error, EvalError) else {}
-        work.end("failed", error=error.what, **told)
-        raise
-    except BaseException as error:
-        work.end("failed", error=f"{type(error).__name__}: {error}")
-        raise
-    finally:
-        emit("run.end", run_id=work.ledger.manifest.run_id, status=work.ledger.manifest.status)
-
-
-def _price(project: Path) -> float:
-    """What an hour costs by the project's config.yaml; nothing where there is none."""
-    path = project / "config.yaml"
-    return load_config(path).infra.cost_per_hour_usd if path.exists() else 0.0

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from nexa.core.config import Config
+from nexa.core.config import Config, load_config
 from nexa.core.errors import EvalError, NexaError
 from nexa.core.events import EventLog, emit, listening
 from nexa.core.interrupts import Interrupted, stoppable
@@ -21,6 +21,11 @@ from nexa.infra.cost_tracker import cost_of
 from nexa.orchestrate import liveness
 from nexa.orchestrate.provenance import opening_facts
 from nexa.orchestrate.runner import run_step
+
+CONFIG = "config.yaml"
+# What work in a folder without a config.yaml has of one: every default, no price. Neither the model
+# nor the data of it is ever asked for.
+WITHOUT_CONFIG = {"model": {"path": "none"}, "data": {"train_path": "none"}}
 
 
 @dataclass
@@ -96,6 +101,19 @@ def opened(
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         log.close()
+
+
+@contextlib.contextmanager
+def opened_beside(tiers: Tiers, *, run_type: str) -> Iterator[Run]:
+    """A run that config.yaml does not describe: of an evaluation, of a model from elsewhere.
+
+    Its price is config.yaml's, or nothing where there is none.
+    """
+    path = tiers.root / CONFIG
+    known = path.exists()
+    config = load_config(path) if known else Config.model_validate(WITHOUT_CONFIG)
+    with opened(tiers, config, path if known else None, run_type=run_type) as run:
+        yield run
 
 
 @contextlib.contextmanager
