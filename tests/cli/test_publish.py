@@ -155,6 +155,20 @@ def test_the_same_evidence_again_uploads_nothing(
     assert "already published, nothing to do" in capsys.readouterr().err
 
 
+def test_a_repository_made_by_hand_is_replaced_only_when_it_is_allowed(
+    project: Finished, hub: HubEmulator, capsys: Captured
+) -> None:
+    hub.add_repo("tester/elements", {"notes.md": b"mine"})
+    words = ["publish", "--repo", "tester/elements"]
+    assert main(words) == 9
+    told = capsys.readouterr().err
+    assert "notes.md" in told
+    assert "--allow 'foreign files'" in told
+    assert "notes.md" in hub.files("tester/elements")
+    assert main([*words, "--allow", "foreign files"]) == 0
+    assert "notes.md" not in hub.files("tester/elements")
+
+
 def test_without_a_token_it_names_login_and_the_local_hub_before_any_upload(
     project: Finished, hub_emulator: HubEmulator, capsys: Captured
 ) -> None:

@@ -182,8 +182,8 @@ def test_a_secret_in_an_answer_stops_the_publication_and_is_not_told(
 class LossyHub(HubFolder):
     """A Hub that does not hold what it was given."""
 
-    def publish(self, repo: str, files: Files, *, private: bool = False) -> Placed:
-        placed = super().publish(repo, files, private=private)
+    def publish(self, repo: str, files: Files, **options: Any) -> Placed:
+        placed = super().publish(repo, files, **options)
         self.spoil(self.root / repo)
         return placed
 

@@ -15,8 +15,9 @@ from nexa.core.records import Artifact
 from nexa.core.scoring import NOT_CHECKED
 from nexa.publish.records import is_adopted
 
-Waiver = Literal["no evidence", "worse", "contaminated", "forgetting"]
+Waiver = Literal["no evidence", "worse", "contaminated", "forgetting", "foreign files"]
 WAIVERS: tuple[str, ...] = get_args(Waiver)
+FOREIGN_FILES: Waiver = "foreign files"  # of a Hub repository, whose history keeps them
 # "no evidence" is published as what it is; these two would mislead whoever only sees the weights.
 REFUSED_VERDICTS = ("worse", "contaminated")
 

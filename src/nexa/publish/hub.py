@@ -35,10 +35,18 @@ class Hub(Protocol):
             UsageError: the name is not `owner/name`.
         """
 
-    def publish(self, repo: str, files: Mapping[str, bytes | Path], *, private: bool) -> Placed:
+    def publish(
+        self,
+        repo: str,
+        files: Mapping[str, bytes | Path],
+        *,
+        private: bool,
+        allow_foreign: bool = False,
+    ) -> Placed:
         """Make the repository hold exactly `files` (path inside it -> content).
 
-        A repository that is not there is created; what it holds already is not sent again.
+        A repository that is not there is created; what it holds already is not sent again. With
+        `allow_foreign` files that nexa did not publish may go, where a history keeps them.
 
         Raises:
             UsageError: the name is not `owner/name`.

@@ -42,11 +42,17 @@ class HubFolder:
         return there if there.is_dir() else None
 
     def publish(
-        self, repo: str, files: Mapping[str, bytes | Path], *, private: bool = False
+        self,
+        repo: str,
+        files: Mapping[str, bytes | Path],
+        *,
+        private: bool = False,
+        allow_foreign: bool = False,
     ) -> Placed:
         """Make the repository hold exactly `files` (path inside it -> content).
 
-        A folder knows no private repositories: asked for one, it says so.
+        A folder knows no private repositories: asked for one, it says so. It has no history either,
+        so that files of somebody else's never go, whatever `allow_foreign` says.
 
         Raises:
             UsageError: the name is not `owner/name`.

@@ -31,7 +31,7 @@ from nexa.core.records import (
 from nexa.core.store import Store
 from nexa.publish import layout
 from nexa.publish.card import ADOPTED_CARD, CARD_VERSION, render_card
-from nexa.publish.gate import check_gate
+from nexa.publish.gate import FOREIGN_FILES, check_gate
 from nexa.publish.hub import Hub
 from nexa.publish.hub_folder import folder_files
 from nexa.publish.records import Records, RunFacts, gather, is_adopted, read_records
@@ -146,7 +146,12 @@ def _place(
     files = published_files(records, manifest, store)
     refuse_secrets(files)
     with progress(f"publishing {spec.repo}"):
-        placed = spec.target.publish(spec.repo, files, private=spec.private)
+        placed = spec.target.publish(
+            spec.repo,
+            files,
+            private=spec.private,
+            allow_foreign=FOREIGN_FILES in spec.allow,
+        )
         there = spec.target.fetch(spec.repo, scratch / "after")
         if there is None:
             raise IntegrityError(f"{placed.location} is not there after it was published")
