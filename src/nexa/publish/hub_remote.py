@@ -233,7 +233,7 @@ class HubRemote:
             raise GateError(
                 f"{self.location(repo)} holds files that nexa did not publish",
                 found=names,
-                fix="choose another --repo, or --allow 'foreign files': the Hub's history keeps them",
+                fix="another --repo, or --allow 'foreign files': the Hub's history keeps them",
             )
         emit("note", text=f"replaced what nexa did not publish (it was allowed): {names}")
 
