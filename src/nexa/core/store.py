@@ -67,6 +67,15 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         Path(aside).unlink(missing_ok=True)
 
 
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's own entries to the disk: a rename is lost with the power without it."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def storage_error(path: Path, error: OSError) -> StorageError:
     """An OSError as a sentence: which file, why, what to do."""
     what = f"cannot write {path}: {error.strerror or error}"

@@ -16,7 +16,7 @@ from pathlib import Path
 from nexa.core.errors import GateError, StorageError
 from nexa.core.events import emit
 from nexa.core.identity import CHUNK_BYTES, sha256_bytes, sha256_file
-from nexa.core.store import require_space, storage_error
+from nexa.core.store import require_space, storage_error, sync_folder
 from nexa.publish.hub import Placed, require_repo_name
 
 OWN_MARK = Path("nexa") / "ROOT"
@@ -90,7 +90,7 @@ class HubFolder:
             if target.exists():
                 target.rename(previous)
             aside.rename(target)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
             self._recover(target)
@@ -162,11 +162,3 @@ def _write(path: Path, content: bytes | Path) -> None:
                 shutil.copyfileobj(source, file, CHUNK_BYTES)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

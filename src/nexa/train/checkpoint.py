@@ -35,7 +35,7 @@ from torch import Tensor
 from nexa.core.errors import IntegrityError, StorageError
 from nexa.core.events import emit
 from nexa.core.identity import sha256_file
-from nexa.core.store import free_bytes, storage_error, write_atomic
+from nexa.core.store import free_bytes, storage_error, sync_folder, write_atomic
 
 SCHEMA = "nexa.run-state/1"
 MARKER = "CHECKPOINT.json"
@@ -79,7 +79,7 @@ def save(folder: Path, state: RunState) -> Path:
         aside.mkdir(parents=True)
         _write(aside, state)
         _replace(aside, target)
-        sync(folder)
+        sync_folder(folder)
     except OSError as error:
         if isinstance(error, StorageError):
             raise
@@ -162,15 +162,6 @@ def sweep(folder: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def sync(folder: Path) -> None:
-    """Flush a folder's own entries to the disk: a rename is lost with the power without it."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _write(aside: Path, state: RunState) -> None:
     """The files, each on the disk before the next, then the marker that vouches for them."""
     _write_tensors(aside / TRAINED, state.trained)
@@ -181,7 +172,7 @@ def _write(aside: Path, state: RunState) -> None:
     digests = {name: sha256_file(aside / name) for name in FILES}
     emit("checkpoint.marking", step=state.step)
     write_atomic(aside / MARKER, json.dumps({"schema": SCHEMA, "files": digests}).encode())
-    sync(aside)
+    sync_folder(aside)
 
 
 def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
