@@ -7,11 +7,9 @@ in the Hub's own token file is read, and the source is named; the value never is
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import os
 import re
-import stat
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
@@ -56,13 +54,11 @@ PATTERNS = re.compile(
     "(?<![A-Za-z0-9])(?:" + "|".join(credential.pattern for credential in CREDENTIALS) + ")"
 )
 HUB_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
-HANDED_OVER = "NEXA_TOKEN_FD"
 SESSION = "the session (nexa login)"
 # Where `hub_token` looks, in this order, for people: (source, who puts it there).
 TOKEN_SOURCES = (
     ("what was typed in the guided flow and is not kept yet", "`nexa`"),
     ("the environment: " + ", ".join(f"`{name}`" for name in HUB_VARIABLES), "the user"),
-    (f"a pipe that the parent process opened (`{HANDED_OVER}`)", "Nexa, for its own children"),
     ("the session server's memory, over its socket", "`nexa login`"),
     ("the Hub client's own token file (`HF_TOKEN_PATH`, else `HF_HOME`)", "the Hub's own tool"),
 )
@@ -113,7 +109,6 @@ def hub_token(environment: Mapping[str, str] = os.environ) -> Secret | None:
     found = (
         _held.get()
         or _from_environment(environment)
-        or _from_parent(environment)
         or _from_session(environment)
         or _from_file(environment)
     )
@@ -173,27 +168,6 @@ def _from_environment(environment: Mapping[str, str]) -> Secret | None:
     return None
 
 
-def _from_parent(environment: Mapping[str, str]) -> Secret | None:
-    handed = environment.get(HANDED_OVER)
-    return _read_pipe(handed) if handed else None
-
-
-@functools.cache
-def _read_pipe(handed: str) -> Secret | None:
-    """Read the pipe `FD:INODE` empty, once, and close it; None if that is no pipe of ours."""
-    descriptor, _, inode = handed.partition(":")
-    try:
-        found = os.fstat(int(descriptor))
-        # The variable may outlive the pipe, and its number may by then mean another file.
-        if not stat.S_ISFIFO(found.st_mode) or str(found.st_ino) != inode:
-            return None
-        with open(int(descriptor), encoding="utf-8") as pipe:
-            value = pipe.read()
-    except (OSError, ValueError):
-        return None
-    return Secret(value, "the parent process") if value else None
-
-
 def _from_session(environment: Mapping[str, str]) -> Secret | None:
     answer = session_socket.ask("GET", "/token", environment=environment)
     value = answer.get("token") if answer else None
@@ -228,38 +202,13 @@ def child_environment(environment: Mapping[str, str] = os.environ) -> dict[str, 
     """The environment for a child process: without a variable that holds a credential.
 
     By name (`SECRET_NAME`) and by what the value looks like. A child that needs the Hub token
-    asks the session's socket, or gets it by `handed_over`.
+    asks the session's socket.
     """
     return {
         name: value
         for name, value in environment.items()
-        if name != HANDED_OVER and not SECRET_NAME.search(name) and not PATTERNS.search(value)
+        if not SECRET_NAME.search(name) and not PATTERNS.search(value)
     }
-
-
-@contextlib.contextmanager
-def handed_over(
-    token: Secret | None, environment: Mapping[str, str] = os.environ
-) -> Iterator[tuple[dict[str, str], tuple[int, ...]]]:
-    """Environment and open descriptors for a child of Nexa that needs the Hub token.
-
-        with handed_over(hub_token()) as (environment, descriptors):
-            subprocess.run(command, env=environment, pass_fds=descriptors)
-
-    A token of the session is not handed over: the child asks the socket itself. Any other goes
-    through a pipe that is read once; the environment only says which descriptor it is.
-    """
-    clean = child_environment(environment)
-    if token is None or token.source == SESSION:
-        yield clean, ()
-        return
-    reading, writing = os.pipe()
-    try:
-        os.write(writing, token.reveal().encode())  # far less than a pipe holds: never waits
-        os.close(writing)
-        yield {**clean, HANDED_OVER: f"{reading}:{os.fstat(reading).st_ino}"}, (reading,)
-    finally:
-        os.close(reading)
 
 
 # -- what is shown ---------------------------------------------------------------------------
