@@ -49,7 +49,9 @@ def test_every_command_can_print_json_and_be_quiet() -> None:
 
 
 def test_aliases_point_to_commands() -> None:
-    assert set(app.aliases.values()) <= set(app.list_commands(click.Context(app)))
+    assert set(app.aliases.values()) <= set(
+        app.list_commands(click.Context(app, **app.context_settings))
+    )
 
 
 def shown_commands() -> list[tuple[str, str]]:
@@ -72,7 +74,7 @@ def shown_commands() -> list[tuple[str, str]]:
 def test_every_command_that_is_shown_can_be_typed(place: str, line: str) -> None:
     words = shlex.split(line, comments=True)[1:]
     command: click.Command = app
-    context = click.Context(app, info_name="nexa")
+    context = click.Context(app, info_name="nexa", **app.context_settings)
     while isinstance(command, LazyGroup) and words:
         name, found, words = command.resolve_command(context, words)
         assert found is not None, place

@@ -140,7 +140,7 @@ def is_code(target: str) -> bool:
 def is_command(target: str) -> bool:
     words = target.split()
     flags = {word for word in words if word.startswith("--")}
-    context = click.Context(app, info_name="nexa")
+    context = click.Context(app, info_name="nexa", **app.context_settings)
     command: click.Command | None = app
     for word in (word for word in words if word not in flags):
         command = command.get_command(context, word) if isinstance(command, click.Group) else None
