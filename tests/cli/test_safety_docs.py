@@ -31,7 +31,7 @@ def test_every_form_of_credential_is_named() -> None:
 
 def test_the_sources_are_in_the_order_of_the_search() -> None:
     table = safety_docs.token_source_table()
-    places = [table.index(word) for word in ("HF_TOKEN", "pipe", "session", "HF_TOKEN_PATH")]
+    places = [table.index(word) for word in ("typed", "HF_TOKEN", "session", "HF_TOKEN_PATH")]
     assert places == sorted(places)
 
 
