@@ -12,10 +12,10 @@ from pathlib import Path
 
 from nexa.core.config import PublishSection
 from nexa.core.tiers import Tiers
-from nexa.orchestrate.init import init
-from nexa.orchestrate.publish import Request, publish
+from nexa.orchestrate.publishing.publish import Request, publish
 from nexa.orchestrate.reports import scores_of
 from nexa.orchestrate.run import train
+from nexa.orchestrate.start.init import init
 from nexa.publish.verify import verify_folder
 
 

@@ -16,7 +16,7 @@ import pytest
 from nexa.core.errors import IntegrityError
 from nexa.core.ledger import SUMS
 from nexa.core.manifest import ManifestFile, read_manifest
-from nexa.orchestrate.verify import verify
+from nexa.orchestrate.verifying.verify import verify
 from nexa.ui.leaderboard import from_parquet, to_parquet
 from tests.support.project import Finished
 

@@ -15,7 +15,7 @@ from nexa.orchestrate.evaluate import (
     sources_of_both,
 )
 from nexa.orchestrate.reports import find_artifact
-from nexa.orchestrate.verify import verify
+from nexa.orchestrate.verifying.verify import verify
 from tests.support.project import (
     Finished,
     finish,

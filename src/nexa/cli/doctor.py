@@ -10,7 +10,7 @@ import click
 from nexa.cli.show import Output, output_options
 
 if TYPE_CHECKING:
-    from nexa.orchestrate.doctor import Diagnosis
+    from nexa.orchestrate.start.doctor import Diagnosis
 
 BROKEN = 1  # the exit code where something will fail
 
@@ -24,7 +24,7 @@ def doctor(out: Output, network: bool) -> None:
     It says what to do about what is wrong. Nothing is changed, and no credential is shown: only
     where each comes from. Ends with 1 where something is broken.
     """
-    from nexa.orchestrate.doctor import examine
+    from nexa.orchestrate.start.doctor import examine
 
     found = examine(Path.cwd(), network=network)
     out.show(found.to_json(), lambda: _tell(out, found))

@@ -11,7 +11,7 @@ from nexa.cli.format import number, rate
 from nexa.cli.show import Output, output_options
 
 if TYPE_CHECKING:
-    from nexa.orchestrate.init import Started
+    from nexa.orchestrate.start.init import Started
 
 METHODS = {"lora": "LoRA", "full": "Full fine-tuning"}
 
@@ -61,7 +61,7 @@ METHODS = {"lora": "LoRA", "full": "Full fine-tuning"}
 @output_options
 def init(out: Output, base: str, data: str, output: Path, force: bool, **choices: Any) -> None:
     """Write a config.yaml that fits a model and your data."""
-    from nexa.orchestrate.init import init as write
+    from nexa.orchestrate.start.init import init as write
 
     started = write(
         base,

@@ -51,8 +51,8 @@ def publish(
     MODEL_DIR is what a run left (its folder or the run's id), a checkpoint, a PEFT adapter or full
     weights. What is not said here is taken from the publish section of the project's config.yaml.
     """
-    from nexa.orchestrate.publish import publish as publish_model
-    from nexa.orchestrate.publish import request_of
+    from nexa.orchestrate.publishing.publish import publish as publish_model
+    from nexa.orchestrate.publishing.publish import request_of
 
     request, tiers = request_of(
         model_dir,
@@ -65,7 +65,7 @@ def publish(
         command=command_line(click.get_current_context()),
     )
     if dry_run:
-        from nexa.orchestrate.publish_preview import preview
+        from nexa.orchestrate.publishing.preview import preview
 
         seen = preview(request, tiers)
         out.show(seen.to_json(), lambda: _tell_preview(out, seen))

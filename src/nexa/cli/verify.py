@@ -21,7 +21,7 @@ def verify(out: Output, what: str | None, expect: str | None) -> None:
     RUN is a run's id, its beginning or `latest`; KIND/NAME[@vN] an artifact as `nexa lineage`
     shows it, with all that it grew from.
     """
-    from nexa.orchestrate.verify import verify as verify_it
+    from nexa.orchestrate.verifying.verify import verify as verify_it
 
     found = verify_it(what, Path.cwd(), expect)
 

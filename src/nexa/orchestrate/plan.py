@@ -23,9 +23,9 @@ from nexa.lm.adapters import LoraSpec
 from nexa.lm.resolve import ModelFiles, resolve
 from nexa.orchestrate.data_files import hub_dataset, place_of, training_files
 from nexa.orchestrate.estimate import BYTES_A_TOKEN, estimate
+from nexa.orchestrate.hubs import require_hub
 from nexa.orchestrate.model_shape import shape_of
 from nexa.orchestrate.output import check_output
-from nexa.orchestrate.publish_hub import require_hub
 from nexa.train.spec import OptimizerSpec, SchedulerSpec, TrainSpec
 from nexa.weights.merge_adapter import MergeSpec
 

@@ -20,7 +20,7 @@ from nexa.data.registry import register
 from nexa.lm.resolve import ModelFiles, Source, resolve
 from nexa.orchestrate import deliver, plan
 from nexa.orchestrate.check.flight import require_clean
-from nexa.orchestrate.publish import publish_run
+from nexa.orchestrate.publishing.publish import publish_run
 from nexa.orchestrate.run_checkpoints import RunCheckpoints
 from nexa.orchestrate.run_state import Run, opened
 from nexa.orchestrate.runner import recipe_of

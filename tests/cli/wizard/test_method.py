@@ -9,8 +9,8 @@ from nexa.cli.wizard.method import ask_method, ask_mode, ask_name
 from nexa.core.errors import UsageError
 from nexa.core.hardware import Machine
 from nexa.orchestrate.data_files import data_files
-from nexa.orchestrate.guide import Model, find_model
 from nexa.orchestrate.model_shape import Shape
+from nexa.orchestrate.start.guide import Model, find_model
 from tests.cli.wizard.typed import Person
 from tests.support.project import rows, write_rows
 

@@ -13,8 +13,8 @@ from nexa.cli.format import clean, number
 from nexa.cli.wizard.asking import Asker, Choice
 from nexa.core.errors import UsageError
 from nexa.orchestrate.data_files import EVAL_FRACTION, DataFiles, data_files, place_of
-from nexa.orchestrate.data_found import data_offers
-from nexa.orchestrate.init import require_share
+from nexa.orchestrate.start.data_found import data_offers
+from nexa.orchestrate.start.init import require_share
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nexa.cli.wizard.access import Access
     from nexa.cli.wizard.answers import Answers
     from nexa.cli.wizard.asking import Asker
-    from nexa.orchestrate.init import Proposal
+    from nexa.orchestrate.start.init import Proposal
 
 REPLACE, USE, QUIT = "replace", "use", "quit"
 
@@ -113,8 +113,8 @@ def _ask_work(
     from nexa.cli.wizard.publishing import ask_publishing
     from nexa.core.hardware import this_machine
     from nexa.orchestrate.data_files import EVAL_FRACTION
-    from nexa.orchestrate.guide import PROVIDERS
-    from nexa.orchestrate.init import propose
+    from nexa.orchestrate.start.guide import PROVIDERS
+    from nexa.orchestrate.start.init import propose
 
     machine = this_machine()
     show_machine(asker, machine, project)

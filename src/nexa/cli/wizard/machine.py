@@ -9,7 +9,7 @@ from nexa.cli.format import duration, size
 from nexa.cli.wizard.asking import Asker
 from nexa.core.hardware import Machine
 from nexa.orchestrate.estimate import Estimate
-from nexa.orchestrate.guide import SAMPLE_ROWS, SAMPLE_TOKENS, fits
+from nexa.orchestrate.start.guide import SAMPLE_ROWS, SAMPLE_TOKENS, fits
 
 NARROW = 70  # columns; below, each model is a line of its own
 

@@ -8,7 +8,8 @@ from nexa.cli.wizard.asking import Asker, Choice
 from nexa.cli.wizard.dataset import Data
 from nexa.cli.wizard.machine import cost
 from nexa.core.hardware import Machine
-from nexa.orchestrate.guide import (
+from nexa.orchestrate.output import check_output
+from nexa.orchestrate.start.guide import (
     PROVIDERS,
     MethodOffer,
     Model,
@@ -16,8 +17,7 @@ from nexa.orchestrate.guide import (
     method_offers,
     suggested_name,
 )
-from nexa.orchestrate.init import OUTPUT_DIR, Method, require_name
-from nexa.orchestrate.output import check_output
+from nexa.orchestrate.start.init import OUTPUT_DIR, Method, require_name
 
 MEANINGS = {"lora": "a small adapter", "full": "all weights"}
 

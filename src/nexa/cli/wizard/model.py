@@ -9,7 +9,7 @@ from typing import Any, cast
 from nexa.cli.wizard.asking import Asker, Choice
 from nexa.core.hardware import Machine
 from nexa.lm.resolve import Source
-from nexa.orchestrate.guide import Model, find_model, has_two_sources, model_offers
+from nexa.orchestrate.start.guide import Model, find_model, has_two_sources, model_offers
 
 SOURCES = (
     Choice("auto", "the Hub where it can be reached, else the wheel"),

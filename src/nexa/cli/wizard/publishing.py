@@ -11,7 +11,7 @@ from nexa.cli.wizard.answers import LOCAL_HUB
 from nexa.cli.wizard.asking import Asker, Choice
 from nexa.core.errors import AccessError, NetworkError
 from nexa.core.secrets import hub_endpoint
-from nexa.orchestrate.init import ANY_OWNER, require_repo
+from nexa.orchestrate.start.init import ANY_OWNER, require_repo
 
 NO, HUB = "no", "hub"
 

@@ -15,7 +15,7 @@ from nexa.cli.show import Output
 from nexa.cli.wizard.answers import Answers, Commands, typed
 from nexa.core.config import load_config
 from nexa.core.errors import NexaError
-from nexa.orchestrate.init import CONFIG
+from nexa.orchestrate.start.init import CONFIG
 
 
 def run(

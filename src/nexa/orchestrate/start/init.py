@@ -20,7 +20,6 @@ from nexa.core.errors import UsageError
 from nexa.core.identity import slug
 from nexa.core.store import storage_error, write_atomic
 from nexa.lm.resolve import Source, resolve
-from nexa.orchestrate.config_text import Line, config_text
 from nexa.orchestrate.data_files import (
     EVAL_FRACTION,
     DataFiles,
@@ -38,6 +37,7 @@ from nexa.orchestrate.recipes import (
     length_for,
     recipe_for,
 )
+from nexa.orchestrate.start.config_text import Line, config_text
 
 Method = Literal["lora", "full"]
 State = Literal["created", "replaced", "unchanged"]

@@ -16,8 +16,8 @@ from nexa.core import hardware, session_socket
 from nexa.core.hardware import Limits, Machine
 from nexa.core.secrets import Secret
 from nexa.core.tiers import Tiers
-from nexa.orchestrate import doctor
-from nexa.orchestrate.doctor import Line
+from nexa.orchestrate.start import doctor
+from nexa.orchestrate.start.doctor import Line
 from nexa.session import clear, login, logout
 from tests.support.hub_emulator import LOCAL_TOKEN, HubEmulator
 

@@ -14,15 +14,15 @@ from nexa.core.records import Artifact
 from nexa.core.scoring import NOT_CHECKED
 from nexa.core.tiers import Tiers
 from nexa.lm.folder import ADAPTER_FILES, MODEL_PATTERNS
-from nexa.orchestrate.publish import (
+from nexa.orchestrate.hubs import hub_name, hub_of, require_hub
+from nexa.orchestrate.publishing.publish import (
     Request,
     evidence,
     publish_spec,
     refuse_misfits,
     run_that_trained,
 )
-from nexa.orchestrate.publish_hub import hub_name, hub_of, require_hub
-from nexa.orchestrate.publish_source import Source, detect
+from nexa.orchestrate.publishing.source import Source, detect
 from nexa.publish.gate import evidence_problems, require_waivers, verdict_findings
 from nexa.publish.publish import publication_records, published_files
 from nexa.publish.records import is_adopted

@@ -15,7 +15,7 @@ from nexa.core.errors import ConfigError, GateError, UsageError
 from nexa.core.events import Event, listening
 from nexa.core.manifest import find_manifest, read_manifest
 from nexa.core.records import Artifact, PublicationBody
-from nexa.orchestrate.publish import (
+from nexa.orchestrate.publishing.publish import (
     Request,
     evidence,
     project_of,

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from nexa.orchestrate import data_found
-from nexa.orchestrate.data_found import DataOffer, data_offers
+from nexa.orchestrate.start import data_found
+from nexa.orchestrate.start.data_found import DataOffer, data_offers
 from tests.support.project import rows, write_rows
 
 ROWS = rows(range(20))

@@ -7,7 +7,7 @@ import pytest
 from nexa.core.config import PublishSection
 from nexa.core.errors import AccessError, UsageError
 from nexa.core.tiers import Tiers
-from nexa.orchestrate.publish_hub import hub_name, hub_of, require_hub
+from nexa.orchestrate.hubs import hub_name, hub_of, require_hub
 from nexa.publish.hub_folder import HubFolder
 from nexa.publish.hub_remote import HubRemote
 from tests.support.hub_emulator import HubEmulator

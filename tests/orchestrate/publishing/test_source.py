@@ -10,7 +10,7 @@ from nexa.core.errors import IntegrityError, ModelError, UsageError
 from nexa.core.events import Event, listening
 from nexa.core.store import UnknownArtifact
 from nexa.core.tiers import Tiers
-from nexa.orchestrate.publish_source import Source, detect
+from nexa.orchestrate.publishing.source import Source, detect
 from tests.support.foreign import as_trainer_checkpoint, full_model, peft_adapter
 from tests.support.project import Finished, notes
 

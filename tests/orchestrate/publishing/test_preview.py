@@ -9,8 +9,8 @@ import pytest
 from nexa.core.config import PublishSection
 from nexa.core.errors import UsageError
 from nexa.core.tiers import Tiers
-from nexa.orchestrate.publish import Request, publish
-from nexa.orchestrate.publish_preview import Preview, preview
+from nexa.orchestrate.publishing.preview import Preview, preview
+from nexa.orchestrate.publishing.publish import Request, publish
 from tests.support.foreign import WEIGHTS, as_trainer_checkpoint, full_model, peft_adapter
 from tests.support.hub_emulator import HubEmulator
 from tests.support.project import Finished, rows, write_rows

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from nexa.orchestrate.config_text import Line, config_text, decimal, scalar
+from nexa.orchestrate.start.config_text import Line, config_text, decimal, scalar
 
 
 def read(text: str) -> dict[str, dict[str, object]]:

@@ -31,10 +31,10 @@ from nexa.core.manifest import ManifestFile, RunManifest, list_manifests
 from nexa.core.records import Artifact, PublicationBody
 from nexa.core.store import UnknownArtifact
 from nexa.core.tiers import Tiers
+from nexa.orchestrate.hubs import LOCAL, hub_name, hub_of, is_remote, require_hub
 from nexa.orchestrate.output import CARD, read_output
-from nexa.orchestrate.publish_evaluate import evaluate
-from nexa.orchestrate.publish_hub import LOCAL, hub_name, hub_of, is_remote, require_hub
-from nexa.orchestrate.publish_source import EVIDENCE, Source, detect
+from nexa.orchestrate.publishing.evaluate import evaluate
+from nexa.orchestrate.publishing.source import EVIDENCE, Source, detect
 from nexa.orchestrate.runner import run_step
 from nexa.publish.gate import require_waivers
 from nexa.publish.publish import PublishSpec

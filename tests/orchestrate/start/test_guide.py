@@ -13,7 +13,7 @@ from nexa.core.events import listening
 from nexa.core.hardware import Machine
 from nexa.lm.resolve import ALIASES
 from nexa.orchestrate.data_files import data_files
-from nexa.orchestrate.guide import (
+from nexa.orchestrate.start.guide import (
     KNOWN_MODELS,
     PROVIDERS,
     Model,

@@ -25,7 +25,7 @@ from nexa.lm.resolve import ModelFiles, base_of, resolve
 from nexa.orchestrate import plan
 from nexa.orchestrate.evaluate import MAX_NEW_TOKENS, ROWS
 from nexa.orchestrate.liveness import keep_manifest
-from nexa.orchestrate.publish_source import ADAPTER_CONFIG, Source
+from nexa.orchestrate.publishing.source import ADAPTER_CONFIG, Source
 from nexa.orchestrate.run_state import Run, opened_beside
 from nexa.weights.adopt import AdoptSpec
 from nexa.weights.merge_adapter import MergeSpec

@@ -21,7 +21,7 @@ from nexa.eval.compare import read_side
 from nexa.eval.metrics import ScoreSpec, score
 from nexa.orchestrate.output import CARD
 from nexa.orchestrate.steps import STEPS
-from nexa.orchestrate.verify_durable import DurableCheck
+from nexa.orchestrate.verifying.durable import DurableCheck
 from nexa.publish import layout
 from nexa.publish.verify import inspect_folder
 from nexa.ui.leaderboard import entries_of, from_parquet

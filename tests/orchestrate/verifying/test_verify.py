@@ -17,11 +17,11 @@ from nexa.core.manifest import ManifestFile, RunManifest, read_manifest
 from nexa.core.store import UnknownArtifact
 from nexa.core.store_check import StoreCheck
 from nexa.core.tiers import MARKER, Tiers
-from nexa.orchestrate import verify_durable
-from nexa.orchestrate.publish import Request, publish, publish_folder
-from nexa.orchestrate.verify import verify
-from nexa.orchestrate.verify_durable import DurableCheck
-from nexa.orchestrate.verify_run import RunCheck
+from nexa.orchestrate.publishing.publish import Request, publish, publish_folder
+from nexa.orchestrate.verifying import durable as verify_durable
+from nexa.orchestrate.verifying.durable import DurableCheck
+from nexa.orchestrate.verifying.run import RunCheck
+from nexa.orchestrate.verifying.verify import verify
 from nexa.train import checkpoint
 from tests.support.foreign import peft_adapter
 from tests.support.project import Finished, rows, write_rows

@@ -8,11 +8,11 @@ import pytest
 from nexa.core.config import load_config
 from nexa.core.errors import ModelError, StorageError, UsageError
 from nexa.core.tiers import Tiers
-from nexa.orchestrate import init as module
 from nexa.orchestrate import plan
-from nexa.orchestrate.init import in_config, init
 from nexa.orchestrate.model_shape import Shape
 from nexa.orchestrate.recipes import RECIPES
+from nexa.orchestrate.start import init as module
+from nexa.orchestrate.start.init import in_config, init
 from tests.support.hub_emulator import HubEmulator
 
 

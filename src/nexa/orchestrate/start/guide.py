@@ -27,9 +27,9 @@ from nexa.lm.resolve import ALIASES, HUB_ID, RUN_ID, ModelFiles, Source, resolve
 from nexa.lm.sealed import KINDS
 from nexa.orchestrate.data_files import DataFiles
 from nexa.orchestrate.estimate import BYTES_A_TOKEN, Estimate, estimate
-from nexa.orchestrate.init import CONFIG, METHODS, Method
 from nexa.orchestrate.model_shape import Shape, shape_of
 from nexa.orchestrate.recipes import length_for
+from nexa.orchestrate.start.init import CONFIG, METHODS, Method
 
 TEMPLATE_TOKENS = 20  # what a chat template adds to a row
 # What the table of models is worked out for, where there is no data yet.

@@ -18,8 +18,8 @@ from nexa.core.store_check import Problem, StoreCheck
 from nexa.core.tiers import Tiers
 from nexa.data.registry import read as read_registry
 from nexa.orchestrate.output import CARD, read_output
-from nexa.orchestrate.verify_durable import DurableCheck
-from nexa.orchestrate.verify_run import RunCheck
+from nexa.orchestrate.verifying.durable import DurableCheck
+from nexa.orchestrate.verifying.run import RunCheck
 from nexa.publish import layout
 from nexa.publish.verify import verify_folder
 from nexa.train import checkpoint

@@ -16,9 +16,9 @@ from nexa.core.events import Event, listening
 from nexa.core.manifest import list_manifests
 from nexa.core.records import Artifact, PublicationBody
 from nexa.core.tiers import Tiers
-from nexa.orchestrate import publish_evaluate
-from nexa.orchestrate.publish import Request, publish
-from nexa.orchestrate.publish_source import Source
+from nexa.orchestrate.publishing import evaluate as publish_evaluate
+from nexa.orchestrate.publishing.publish import Request, publish
+from nexa.orchestrate.publishing.source import Source
 from nexa.publish.verify import verify_folder
 from tests.support.foreign import CONFIG, as_trainer_checkpoint, full_model, peft_adapter
 from tests.support.project import Finished, notes, rows, write_config, write_rows
