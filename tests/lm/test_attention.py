@@ -25,10 +25,12 @@ from transformers.masking_utils import (
 )
 
 from nexa.lm import attention
-from nexa.lm.attention import UnsupportedAttention, attend, documents_attention, per_document
+from nexa.lm.attention import UnsupportedAttention, attend, per_document
+from nexa.lm.documents import Documents, documents_attention
 from tests.support.tiny import ARCHITECTURES, tiny_model
 
 LENGTHS = [5, 1, 9, 3]
+DOCUMENTS = Documents(tuple(LENGTHS))
 
 
 def slow(q: Tensor, k: Tensor, v: Tensor, lengths: list[int], window: int, scale: float) -> Tensor:
@@ -62,7 +64,7 @@ def test_outputs_and_gradients_equal_a_slow_formula(window: int, keep_up_to: int
     expected = slow(q, k, v, LENGTHS, window, 0.3)
     weight = torch.randn(expected.shape, dtype=torch.float64)
     theirs = torch.autograd.grad((expected * weight).sum(), (q, k, v))
-    out = documents_attention(q, k, v, LENGTHS, window, 0.3, keep_up_to=keep_up_to)
+    out = documents_attention(q, k, v, DOCUMENTS, window, 0.3, keep_up_to=keep_up_to)
     ours = torch.autograd.grad((out * weight).sum(), (q, k, v))
     assert torch.allclose(out, expected, atol=1e-12)
     for a, b in zip(ours, theirs, strict=True):
@@ -72,12 +74,12 @@ def test_outputs_and_gradients_equal_a_slow_formula(window: int, keep_up_to: int
 def test_values_may_have_a_width_of_their_own() -> None:
     q, k, v = heads(value_width=6)
     expected = slow(q, k, v, LENGTHS, 0, 0.3)
-    assert torch.allclose(documents_attention(q, k, v, LENGTHS, 0, 0.3), expected, atol=1e-12)
+    assert torch.allclose(documents_attention(q, k, v, DOCUMENTS, 0, 0.3), expected, atol=1e-12)
 
 
 def test_bfloat16_is_as_near_to_float32_as_rounding_allows() -> None:
     q, k, v = heads()
-    expected = documents_attention(q, k, v, LENGTHS, 0, 0.3)
+    expected = documents_attention(q, k, v, DOCUMENTS, 0, 0.3)
     short = documents_attention(*(x.bfloat16() for x in (q, k, v)), LENGTHS, 0, 0.3)
     assert short.dtype == torch.bfloat16
     assert (short.double() - expected).abs().max() < 0.03

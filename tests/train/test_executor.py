@@ -33,8 +33,8 @@ from transformers.modeling_outputs import CausalLMOutput
 from nexa.core.events import Event, listening
 from nexa.lm.adapters import AttachedLora, LoraSpec, attach
 from nexa.train.batches import TokenRow, lay
+from nexa.train.engines import AllWeights
 from nexa.train.executor import GenericExecutor, generic, padded_inputs
-from nexa.train.finetune import AllWeights
 from tests.support.tiny import ARCHITECTURES, tiny_model
 from tests.train.sample import random_rows
 

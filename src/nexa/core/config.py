@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AliasChoices,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -26,6 +27,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from nexa.core.errors import ConfigError, nearest
 from nexa.core.secrets import hub_endpoint
+from nexa.core.units import SIZES, SPANS, with_unit
 
 Auto = Literal["auto"]
 # Strict: `rank: true` is a mistake, not a rank of 1.
@@ -33,6 +35,9 @@ Positive = Annotated[int, Field(gt=0, strict=True)]
 Count = Annotated[int, Field(ge=0, strict=True)]
 Amount = Annotated[float, Field(gt=0, strict=True)]
 Share = Annotated[float, Field(ge=0, lt=1, strict=True)]
+# In seconds and in bytes, once they are read.
+Span = Annotated[float, BeforeValidator(lambda told: with_unit(told, SPANS, "s")), Field(gt=0)]
+Size = Annotated[int, BeforeValidator(lambda told: with_unit(told, SIZES, "B")), Field(gt=0)]
 
 
 class Section(BaseModel):
@@ -81,7 +86,9 @@ class DataSection(Section):
 class OptimizerSection(Section):
     """How weights move."""
 
-    name: Literal["adamw", "sgd"] = "adamw"
+    name: Literal["adamw", "sgd", "adafactor", "adamw8bit"] = Field(
+        default="adamw", description="adamw8bit needs the extra quant"
+    )
     lr: Annotated[Amount, Field(le=1)] = Field(default=2e-4, description="peak learning rate")
     weight_decay: Share = 0.0
     betas: tuple[Share, Share] = Field(default=(0.9, 0.999), description="AdamW's two decays")
@@ -93,14 +100,21 @@ class OptimizerSection(Section):
 class SchedulerSection(Section):
     """How the learning rate moves."""
 
-    name: Literal["linear", "cosine", "constant"] = "linear"
+    name: Literal["linear", "cosine", "constant", "wsd"] = Field(
+        default="linear", description="wsd: warm-up, stable, decay"
+    )
     warmup_steps: Count | None = None
     warmup_ratio: Share | None = None
+    decay_ratio: Annotated[Share, Field(gt=0)] | None = Field(
+        default=None, description="of wsd: the share of all steps that falls; left out: 0.2"
+    )
 
     @model_validator(mode="after")
-    def _one_warmup(self) -> SchedulerSection:
+    def _fits(self) -> SchedulerSection:
         if self.warmup_steps is not None and self.warmup_ratio is not None:
             raise ValueError("give warmup_steps or warmup_ratio, not both")
+        if self.decay_ratio is not None and self.name != "wsd":
+            raise ValueError("decay_ratio belongs to the scheduler wsd")
         return self
 
 
@@ -113,6 +127,37 @@ class LoraSection(Section):
     target_modules: Literal["all-linear"] | tuple[str, ...] = Field(
         default="all-linear", description="all-linear: every linear layer but the output head"
     )
+    rslora: bool = Field(default=False, description="scale by alpha / sqrt(rank)")
+    dora: bool = Field(default=False, description="learn each row's magnitude apart")
+    plus_ratio: Annotated[float, Field(ge=1, strict=True)] | None = Field(
+        default=None, description="LoRA+: how many times faster B learns than A"
+    )
+
+
+class QuantizeSection(Section):
+    """How the frozen base is held in memory while an adapter is trained on it."""
+
+    bits: Literal[4] = 4
+    scheme: Literal["nf4"] = "nf4"
+    double: bool = Field(default=True, description="quantise the scales too")
+
+
+class EarlyStoppingSection(Section):
+    """When to end before the last step: the loss on rows held out of the training split."""
+
+    patience: Positive = Field(default=3, description="measurements without a better loss")
+    min_delta: Annotated[float, Field(ge=0, strict=True)] = Field(
+        default=0.0, description="nats a token that count as better"
+    )
+
+
+class ValidationSection(Section):
+    """Rows kept out of the training split, to choose a checkpoint or to stop by."""
+
+    rows: Positive = 32
+    every: Positive | Auto = Field(
+        default="auto", description="steps between two measurements; auto: as the checkpoints"
+    )
 
 
 class CheckpointsSection(Section):
@@ -122,23 +167,39 @@ class CheckpointsSection(Section):
         default="auto", description="steps between two checkpoints; auto: a tenth of the run"
     )
     keep: Positive = Field(default=2, description="checkpoints that are kept; older ones go")
+    select: Literal["last", "best"] = Field(
+        default="last", description="best: the weights with the lowest validation loss"
+    )
 
 
 class TrainingSection(Section):
     """How long and with what care."""
 
-    method: Literal["lora", "full"] | None = Field(
-        default=None, description="left out: lora when there is a lora section, else full"
+    method: Literal["lora", "qlora", "dora", "full"] | None = Field(
+        default=None,
+        description="left out: qlora when there is a quantize section, lora when there is a lora "
+        "section, else full",
+    )
+    engine: Literal["auto", "fused", "generic"] = Field(
+        default="auto", description="what computes the step; auto: the faster one that can"
     )
     epochs: Amount | None = None
     max_steps: Positive | None = None
+    time_budget: Span | None = Field(
+        default=None, description="ends the training after so long: 90s, 30m, 2h"
+    )
     gradient_accumulation: Positive = Field(default=1, description="micro-steps an optimiser step")
     micro_tokens: Positive | Auto = Field(
         default="auto", description="tokens a forward pass holds: memory, never the result"
     )
+    memory_limit: Size | None = Field(
+        default=None, description="the most memory the training may take: 6GB, 800MB"
+    )
     seed: Annotated[Count, Field(lt=2**32)] = 0
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
     checkpoints: CheckpointsSection = CheckpointsSection()
+    validation: ValidationSection | None = None
+    early_stopping: EarlyStoppingSection | None = None
     output_dir: str = "./output"
 
     @model_validator(mode="after")
@@ -187,6 +248,9 @@ class PublishSection(Section):
 class InfraSection(Section):
     """What the machine costs."""
 
+    max_usd: Amount | None = Field(
+        default=None, description="ends the training when it has cost so much"
+    )
     cost_per_hour_usd: Annotated[float, Field(ge=0, strict=True)] = Field(
         default=0.0, description="the local machine's price; nobody can know it but you"
     )
@@ -200,6 +264,7 @@ class Config(Section):
     optimizer: OptimizerSection = OptimizerSection()
     scheduler: SchedulerSection = SchedulerSection()
     lora: LoraSection | None = None
+    quantize: QuantizeSection | None = None
     training: TrainingSection = TrainingSection()
     eval: EvalSection = EvalSection()
     publish: PublishSection | None = None
@@ -207,15 +272,35 @@ class Config(Section):
 
     @property
     def method(self) -> Literal["lora", "full"]:
-        """What was asked for, or what the sections that are there imply."""
-        return self.training.method or ("lora" if self.lora else "full")
+        """What is trained: an adapter (lora; qlora and dora are ways of it) or all weights."""
+        if self.training.method is not None:
+            return "full" if self.training.method == "full" else "lora"
+        return "lora" if self.lora or self.quantize else "full"
+
+    @property
+    def quantization(self) -> QuantizeSection | None:
+        """How the base is held in memory; None: as it is."""
+        if self.training.method == "qlora":
+            return self.quantize or QuantizeSection()
+        return self.quantize
 
     @field_validator("training")
     @classmethod
     def _method_fits(cls, training: TrainingSection, info: ValidationInfo) -> TrainingSection:
-        if training.method == "full" and info.data.get("lora") is not None:
+        lora, quantize = info.data.get("lora"), info.data.get("quantize")
+        if training.method == "full" and lora is not None:
             raise ValueError("the method is full, but there is a lora section")
+        if training.method in ("full", "dora", "lora") and quantize is not None:
+            raise ValueError(
+                f"the method is {training.method}, but there is a quantize section: method qlora"
+            )
         return training
+
+    @model_validator(mode="after")
+    def _price_known(self) -> Config:
+        if self.infra.max_usd is not None and not self.infra.cost_per_hour_usd:
+            raise ValueError("infra.max_usd needs infra.cost_per_hour_usd: the price is not known")
+        return self
 
 
 def load_config(path: Path) -> Config:
@@ -379,5 +464,6 @@ SECTIONS: dict[str, type[Section]] = {
     "training": TrainingSection,
     "eval": EvalSection,
     "publish": PublishSection,
+    "quantize": QuantizeSection,
     "infra": InfraSection,
 }

@@ -59,11 +59,14 @@ class LoraSpec:
     dropout: float = 0.0  # of the adapter's input, while training
     # all-linear: every nn.Linear but the output head; or the ends of module names.
     target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+    rslora: bool = False  # scaled by alpha / sqrt(rank); Kalajdzievski 2023, arXiv:2312.03732
+    dora: bool = False  # each row's magnitude is learned apart; Liu et al. 2024, arXiv:2402.09353
+    plus_ratio: float | None = None  # LoRA+: B's rate over A's; Hayou et al. 2024, arXiv:2402.12354
 
     @property
     def scale(self) -> float:
         """What the product B A is multiplied by."""
-        return self.alpha / self.rank
+        return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
 
 
 @dataclass
@@ -88,6 +91,11 @@ class AttachedLora:
     def parameters(self) -> list[nn.Parameter]:
         """A and B of every layer, in the model's own order."""
         return [p for adapter in self.adapters.values() for p in (adapter.a, adapter.b)]
+
+    @property
+    def names(self) -> list[str]:
+        """The parameters' names in PEFT's files, in the same order."""
+        return [f"{PREFIX}{name}.lora_{side}.weight" for name in self.adapters for side in "AB"]
 
     def state(self) -> dict[str, Tensor]:
         """A copy of the matrices under PEFT's names, float32 on the CPU."""
@@ -154,7 +162,7 @@ def load(model: PreTrainedModel, folder: Path) -> AttachedLora:
     """
     spec, tensors = read(folder)
     adapters = {}
-    for name in _module_names(tensors):
+    for name in module_names(tensors):
         layer = dict(model.named_modules()).get(name)
         a, b = (tensors[f"{PREFIX}{name}.lora_{side}.weight"] for side in "AB")
         if not isinstance(layer, nn.Linear) or layer.weight.shape != (b.shape[0], a.shape[1]):
@@ -306,7 +314,7 @@ def peft_config(state: Mapping[str, Tensor], spec: LoraSpec, base: ModelRef) -> 
     """The content of `adapter_config.json`."""
     targets: list[str] | tuple[str, ...]
     if spec.target_modules == "all-linear":
-        targets = sorted({name.rsplit(".", 1)[-1] for name in _module_names(state)})
+        targets = sorted({name.rsplit(".", 1)[-1] for name in module_names(state)})
     else:
         targets = spec.target_modules
     config = {
@@ -367,7 +375,7 @@ def _check_plain(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, 
         if key in config and config[key] != plain and (config[key] or plain)
     ]
     expected = {
-        f"{PREFIX}{name}.lora_{side}.weight" for name in _module_names(tensors) for side in "AB"
+        f"{PREFIX}{name}.lora_{side}.weight" for name in module_names(tensors) for side in "AB"
     }
     other += sorted(set(tensors) ^ expected)[:3]
     if other or not tensors:
@@ -378,7 +386,7 @@ def _check_plain(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, 
         )
 
 
-def _module_names(state: Mapping[str, Any]) -> list[str]:
+def module_names(state: Mapping[str, Any]) -> list[str]:
     """The adapted modules' names, in order."""
     names = (key.removeprefix(PREFIX).rpartition(".lora_")[0] for key in state)
     return list(dict.fromkeys(name for name in names if name))

@@ -12,7 +12,6 @@ causal attention inside each document is refused by name, never approximated.
 from __future__ import annotations
 
 import contextlib
-import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
@@ -20,18 +19,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from nexa.core.errors import ModelError
+from nexa.lm.documents import Documents, documents_attention
 
 NAME = "nexa_documents"
 OTHER = -1  # in the place of a window: a mask that is not causal attention inside each document
-
-# Documents up to this many tokens keep their attention probabilities for the backward pass, which
-# is several times faster on a CPU than SDPA's bfloat16 backward; the memory is quadratic in the
-# length, so longer ones go through SDPA. At 1,024 tokens: H * 2 MB a document and layer.
-KEEP_PROBABILITIES_UP_TO = 1024
 
 # Keyword arguments that models hand to any attention function and that change nothing here.
 HARMLESS = frozenset(
@@ -189,143 +183,6 @@ def attend(
     if sliding_window is None and window:
         raise UnsupportedAttention(f"{type(module).__name__} has a window that it does not name")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    out = documents_attention(query[0], key[0], value[0], lengths, window, scale)
+    pieces = Documents(tuple(lengths))
+    out = documents_attention(query[0], key[0], value[0], pieces, window, scale)
     return out[None], None
-
-
-def documents_attention(
-    query_HTD: Tensor,
-    key_KTD: Tensor,
-    value_KTD: Tensor,
-    lengths: Sequence[int],
-    window: int,
-    scale: float,
-    *,
-    keep_up_to: int = KEEP_PROBABILITIES_UP_TO,
-) -> Tensor:
-    """Causal attention inside each document; `[T, H, D]` in the dtype of `value_KTD`.
-
-    Query head h reads key head `h // (H // K)`. Documents of more than `keep_up_to` tokens go
-    through torch's own kernel.
-    """
-    if max(lengths) <= keep_up_to:
-        return _kept(query_HTD, key_KTD, value_KTD, lengths, window, scale)
-    outputs, begin = [], 0
-    for length in lengths:
-        rows = slice(begin, begin + length)
-        q, k, v = query_HTD[:, rows], key_KTD[:, rows], value_KTD[:, rows]
-        short = length <= keep_up_to
-        out = _kept(q, k, v, [length], window, scale) if short else _sdpa(q, k, v, window, scale)
-        outputs.append(out)
-        begin += length
-    return torch.cat(outputs)
-
-
-def _kept(
-    q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], window: int, scale: float
-) -> Tensor:
-    out: Tensor = _KeptAttention.apply(  # type: ignore[no-untyped-call]
-        q.to(v.dtype), k.to(v.dtype), v, lengths, window, scale
-    )
-    return out
-
-
-def _sdpa(q: Tensor, k: Tensor, v: Tensor, window: int, scale: float) -> Tensor:
-    """One long document through torch's own kernel, which keeps no probabilities."""
-    q, k = q.to(v.dtype), k.to(v.dtype)
-    mask = None
-    if window and window < q.shape[1]:
-        mask = visible(q.shape[1], window, q.device)
-    out = scaled_dot_product_attention(
-        q[None],
-        k[None],
-        v[None],
-        attn_mask=mask,
-        is_causal=mask is None,
-        scale=scale,
-        enable_gqa=True,
-    )
-    return out[0].transpose(0, 1)
-
-
-def visible(length: int, window: int, device: torch.device | None = None) -> Tensor:
-    """Bool `[L, L]`: which key (column) each query (row) of a document sees; window 0: none."""
-    seen = torch.ones(length, length, dtype=torch.bool, device=device).tril()
-    return seen.triu(1 - window) if window else seen
-
-
-class _KeptAttention(torch.autograd.Function):
-    """Batched matrix products a document; the probabilities are kept for the backward pass.
-
-    The query heads that share a key head are stacked along the rows, so that one product serves
-    them all: `[K, G * L, D] @ [K, D, L]` with `G = H // K`.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        q_HTD: Tensor,
-        k_KTD: Tensor,
-        v_KTD: Tensor,
-        lengths: Sequence[int],
-        window: int,
-        scale: float,
-    ) -> Tensor:
-        heads, tokens, _ = q_HTD.shape
-        key_heads, _, width = v_KTD.shape
-        out_THD = v_KTD.new_empty(tokens, heads, width)
-        kept: list[Tensor] = []
-        begin = 0
-        for length in lengths:
-            rows = slice(begin, begin + length)
-            q, k, v = _stack(q_HTD[:, rows], key_heads), k_KTD[:, rows], v_KTD[:, rows]
-            k, v = k.contiguous(), v.contiguous()
-            scores = torch.bmm(q, k.transpose(1, 2)).view(heads, length, length)
-            p = torch.softmax(torch.add(_mask(length, window, scores), scores, alpha=scale), -1)
-            p = p.view(key_heads, -1, length)
-            out_THD[rows] = torch.bmm(p, v).view(heads, length, width).transpose(0, 1)
-            kept += [q, k, v, p]
-            begin += length
-        ctx.save_for_backward(*kept)
-        ctx.scale, ctx.shapes = scale, (q_HTD.shape, k_KTD.shape, v_KTD.shape)
-        return out_THD
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (g_THD,) = grads
-        kept = ctx.saved_tensors
-        # In memory [T, heads, D], as the projections want their gradients.
-        dq, dk, dv = (
-            g_THD.new_empty(tokens, heads, width).transpose(0, 1)
-            for heads, tokens, width in ctx.shapes
-        )
-        begin = 0
-        for q, k, v, p in zip(*(kept[i::4] for i in range(4)), strict=True):
-            key_heads, length, width = k.shape
-            rows = slice(begin, begin + length)
-            g = _stack(g_THD[rows].transpose(0, 1), key_heads)
-            dp = torch.bmm(g, v.transpose(1, 2))
-            ds = torch._softmax_backward_data(dp, p, -1, p.dtype)
-            dv[:, rows] = torch.bmm(p.transpose(1, 2), g)
-            dk[:, rows] = torch.bmm(ds.transpose(1, 2), q).mul_(ctx.scale)
-            dq[:, rows] = torch.bmm(ds, k).mul_(ctx.scale).view(-1, length, width)
-            begin += length
-        return dq, dk, dv, None, None, None
-
-
-def _stack(x_HLD: Tensor, key_heads: int) -> Tensor:
-    """`[H, L, D]` -> `[K, G * L, D]`: the query heads of one key head below each other."""
-    return x_HLD.reshape(key_heads, -1, x_HLD.shape[-1])
-
-
-def _mask(length: int, window: int, like: Tensor) -> Tensor:
-    """Additive `[L, L]`: 0 where a query sees a key, minus infinity elsewhere."""
-    # The upper left corner of the longest one: nothing in it depends on the length.
-    whole = _longest_mask(window, like.dtype, like.device)
-    return whole[:length, :length]
-
-
-@functools.lru_cache(maxsize=8)
-def _longest_mask(window: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    seen = visible(KEEP_PROBABILITIES_UP_TO, window, device)
-    return torch.zeros(seen.shape, dtype=dtype, device=device).masked_fill_(~seen, -torch.inf)

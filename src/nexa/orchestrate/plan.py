@@ -26,7 +26,15 @@ from nexa.orchestrate.estimate import BYTES_A_TOKEN, estimate
 from nexa.orchestrate.hubs import require_hub
 from nexa.orchestrate.model_shape import shape_of
 from nexa.orchestrate.output import check_output
-from nexa.train.spec import OptimizerSpec, SchedulerSpec, TrainSpec
+from nexa.train.spec import (
+    EarlyStopping,
+    Limits,
+    OptimizerSpec,
+    QuantizeSpec,
+    SchedulerSpec,
+    TrainSpec,
+    ValidationSpec,
+)
 from nexa.weights.merge_adapter import MergeSpec
 
 
@@ -160,7 +168,9 @@ def finetune(
     """The training itself."""
     training, optimizer, scheduler = config.training, config.optimizer, config.scheduler
     lora = config.lora.model_dump() if config.lora else {}
-    every = training.checkpoints.every
+    lora |= {"dora": True} if training.method == "dora" else {}
+    quantize, validation = config.quantization, _validation(config)
+    every, stopping = training.checkpoints.every, training.early_stopping
     return TrainSpec(
         model=base,
         name=run_name(config, root, base),
@@ -174,11 +184,35 @@ def finetune(
         gradient_accumulation=training.gradient_accumulation,
         seed=training.seed,
         precision=training.precision,
+        quantize=QuantizeSpec(**quantize.model_dump()) if quantize else None,
+        engine=training.engine,
+        validation=validation,
+        early_stopping=EarlyStopping(**stopping.model_dump()) if stopping else None,
+        select=training.checkpoints.select,
+        limits=_limits(config),
+        memory_limit=training.memory_limit,
         micro_tokens=None if training.micro_tokens == "auto" else training.micro_tokens,
         scratch=scratch,
         checkpoint_every=None if every == "auto" else every,
         checkpoint_keep=training.checkpoints.keep,
     )
+
+
+def _validation(config: Config) -> ValidationSpec | None:
+    """What is measured on the way: what was asked for, or what another choice needs."""
+    training = config.training
+    if training.validation is not None:
+        every = training.validation.every
+        return ValidationSpec(training.validation.rows, None if every == "auto" else every)
+    needed = training.early_stopping is not None or training.checkpoints.select == "best"
+    return ValidationSpec() if needed else None
+
+
+def _limits(config: Config) -> Limits:
+    """Time and money. A price that nothing is stopped by is no part of the recipe."""
+    infra = config.infra
+    price = infra.cost_per_hour_usd if infra.max_usd is not None else 0.0
+    return Limits(config.training.time_budget, infra.max_usd, price)
 
 
 def merge(base: ModelFiles, scratch: Path | None = None) -> MergeSpec:

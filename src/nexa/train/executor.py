@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from nexa.core.events import emit
 from nexa.lm.attention import UnsupportedAttention, documents, per_document
@@ -40,13 +40,28 @@ class Trained(Protocol):
         """The float32 parameters, in a fixed order."""
         ...
 
+    @property
+    def names(self) -> list[str]:
+        """The name of each parameter, in the same order."""
+        ...
+
     def state(self) -> dict[str, Tensor]:
         """A copy of them under the names they are saved by."""
         ...
 
 
 class Executor(Protocol):
-    """What the loop asks of a model under training."""
+    """What training asks of a model."""
+
+    @property
+    def way(self) -> Way:
+        """How the model is run, and why."""
+        ...
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The model's config.json."""
+        ...
 
     def forward_loss(self, batch: Batch) -> tuple[Tensor, int]:
         """Summed cross-entropy over the batch's labels, with a graph, and their number."""
@@ -56,8 +71,16 @@ class Executor(Protocol):
         """The parameters that the optimiser moves."""
         ...
 
+    def names(self) -> list[str]:
+        """The name of each of these parameters, in the same order."""
+        ...
+
     def state(self) -> dict[str, Tensor]:
         """A copy of what a checkpoint holds."""
+        ...
+
+    def logits(self, ids: Sequence[int]) -> Tensor:
+        """Float32 logits `[T, V]` of one short document as the model is now, without dropout."""
         ...
 
 
@@ -65,6 +88,8 @@ class Executor(Protocol):
 class Way:
     """How a model is run, and why: one line each, for the record."""
 
+    engine: Literal["generic", "fused"]
+    engine_reason: str
     layout: Literal["flat", "padded"]
     layout_reason: str
     head: Literal["label-only head", "plain logits"]
@@ -106,18 +131,51 @@ class GenericExecutor:
         """See `Executor`."""
         return self.trained.state()
 
+    def names(self) -> list[str]:
+        """See `Executor`."""
+        return self.trained.names
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """See `Executor`."""
+        return config_of(self.model.config)
+
+    @torch.no_grad()
+    def logits(self, ids: Sequence[int]) -> Tensor:
+        """See `Executor`."""
+        self.model.train(False)
+        with compute(self.model, self.autocast):
+            logits = _plain(self.model, torch.tensor([list(ids)], device=self.model.device))
+        self.model.train(True)
+        return logits
+
+
+def config_of(config: PretrainedConfig) -> dict[str, Any]:
+    """A text model's config.json, with the usual names beside the architecture's own."""
+    text = config.get_text_config()
+    usual = {name: getattr(text, name) for name in text.attribute_map if hasattr(text, name)}
+    return {**text.to_dict(), **usual}
+
 
 @contextlib.contextmanager
 def generic(
-    model: PreTrainedModel, trained: Trained, rows: Sequence[TokenRow], *, autocast: bool = False
+    model: PreTrainedModel,
+    trained: Trained,
+    rows: Sequence[TokenRow],
+    *,
+    autocast: bool = False,
+    reason: str = "asked for",
 ) -> Iterator[GenericExecutor]:
     """The generic executor for the length of a block; `rows` are what the probe is made of.
+
+    `reason` is why it is this one.
 
     Says by a `note` event what has to be done the slower way. The model is left as it was.
     """
     was_training = model.training
     model.train(False)  # dropout would make every comparison fail
-    way, head = _probe(model, [row.ids[:PROBE_TOKENS] for row in (rows[0], rows[-1])], autocast)
+    both = [row.ids[:PROBE_TOKENS] for row in (rows[0], rows[-1])]
+    way, head = _probe(model, both, autocast, reason)
     if way.layout == "padded":
         emit("note", text=f"training on padded rows, about half as fast: {way.layout_reason}")
     if head is None:
@@ -158,7 +216,7 @@ def padded_inputs(batch: Batch, device: torch.device) -> tuple[dict[str, Tensor]
 
 @torch.no_grad()
 def _probe(
-    model: PreTrainedModel, both: list[list[int]], autocast: bool
+    model: PreTrainedModel, both: list[list[int]], autocast: bool, reason: str
 ) -> tuple[Way, LabelHead | None]:
     """Find out how this model may be run: flat or padded, label-only head or whole logits."""
     flat = lay([TokenRow("", ids, [False] * len(ids)) for ids in both])
@@ -169,6 +227,8 @@ def _probe(
         first = torch.tensor([both[0]], device=model.device)
         head, head_fault = _head(model, first, alone[0], tolerance)
     way = Way(
+        "generic",
+        reason,
         "padded" if layout_fault else "flat",
         layout_fault or "each document equal to itself alone",
         "plain logits" if head_fault else "label-only head",

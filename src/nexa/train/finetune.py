@@ -10,12 +10,10 @@ import weakref
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
-from transformers import PreTrainedModel
+from torch import Tensor
 
 from nexa.core.allocator import keep_pages
 from nexa.core.errors import ModelError
@@ -25,10 +23,11 @@ from nexa.core.records import Artifact, CheckpointBody, DatasetBody, Draft
 from nexa.core.store import Store, write_atomic
 from nexa.lm import adapters
 from nexa.lm.chat import ChatTemplate
-from nexa.lm.load import load, load_tokenizer
+from nexa.lm.load import load_tokenizer
 from nexa.train import checkpoint, guards, resume
 from nexa.train.checkpoint import RunState
-from nexa.train.executor import PROBE_TOKENS, GenericExecutor, Trained, compute, generic
+from nexa.train.engines import engine
+from nexa.train.executor import PROBE_TOKENS, Executor
 from nexa.train.keeper import Keeper
 from nexa.train.loop import StepRecord
 from nexa.train.rows import TrainingRows, training_rows
@@ -105,26 +104,20 @@ def _run(spec: TrainSpec, data: TrainingRows, allocator: str, folder: Path) -> _
     """Load, train, check, write."""
     found = checkpoint.newest_valid(spec.run_state) if spec.run_state else None
     precision = found.resolved["precision"] if found else resolve_precision(spec.precision)
-    # All weights are trained as float32 masters; bfloat16 is what they are multiplied in.
-    autocast = spec.method == "full" and precision == "bfloat16"
-    with _trained(spec, "float32" if spec.method == "full" else precision) as (model, trained):
-        guards.check_trainable(trained.parameters)
-        embedding = cast(Tensor, model.get_input_embeddings().weight)
-        guards.check_vocabulary(data.rows, len(embedding))
-        with generic(model, trained, data.rows, autocast=autocast) as executor:
-            resolved = _resolve(spec, data, executor, precision, allocator)
-            under_way = _settled(spec, data, executor, resolved, found)
-            records, state = _trained_state(under_way, data, executor, found, folder)
-        layers = list(trained.adapters) if isinstance(trained, adapters.AttachedLora) else []
-        count = sum(p.numel() for p in trained.parameters)
+    with engine(spec, data.rows, precision) as executor:
+        resolved = _resolve(spec, data, executor, precision, allocator)
+        under_way = _settled(spec, data, executor, resolved, found)
+        records, state = _trained_state(under_way, data, executor, found, folder)
+        count = sum(p.numel() for p in executor.adapters())
     files = _write(spec, folder, state, under_way.resolved, records)
+    layers = adapters.module_names(state) if spec.adapter is not None else []
     return _Run(under_way.resolved, records, layers, count, files)
 
 
 def _settled(
     spec: TrainSpec,
     data: TrainingRows,
-    executor: GenericExecutor,
+    executor: Executor,
     resolved: Resolved,
     found: RunState | None,
 ) -> UnderWay:
@@ -138,17 +131,17 @@ def _settled(
 def _trained_state(
     under_way: UnderWay,
     data: TrainingRows,
-    executor: GenericExecutor,
+    executor: Executor,
     found: RunState | None,
     folder: Path,
 ) -> tuple[list[StepRecord], dict[str, Tensor]]:
     """Train to the end; what came out has to differ from what the model was without it."""
-    before = _probe_logits(executor, data)
+    before = executor.logits(data.rows[0].ids[:PROBE_TOKENS])
     under_way.begin(found, folder)
     with under_way.given_up_for_good():
         records = under_way.to_the_end()
         state = executor.state()
-        guards.check_changed(before, _probe_logits(executor, data), state)
+        guards.check_changed(before, executor.logits(data.rows[0].ids[:PROBE_TOKENS]), state)
     return records, state
 
 
@@ -160,49 +153,8 @@ def _keeper(spec: TrainSpec, resolved: Resolved) -> Keeper | None:
     return Keeper(spec.run_state, every, spec.checkpoint_keep, spec.commit)
 
 
-@contextlib.contextmanager
-def _trained(spec: TrainSpec, dtype: str) -> Iterator[tuple[PreTrainedModel, Trained]]:
-    """The loaded model and what of it is trained; afterwards it is the base again."""
-    model = load(spec.model, dtype=dtype).model
-    guards.check_weights(model.state_dict().items())
-    if spec.adapter is not None:
-        lora = adapters.attach(model, spec.adapter, spec.seed)
-        try:
-            yield model, lora
-        finally:
-            lora.detach()
-    else:
-        try:
-            yield model, AllWeights(model)
-        finally:
-            model.zero_grad(set_to_none=True)
-            load(spec.model, dtype=dtype)  # reads the base's weights back into the module
-
-
-@dataclass(frozen=True)
-class AllWeights:
-    """Every parameter of a float32 model."""
-
-    model: PreTrainedModel
-
-    @property
-    def parameters(self) -> list[nn.Parameter]:
-        """Each one once, tied or not."""
-        return list(self.model.parameters())
-
-    def state(self) -> dict[str, Tensor]:
-        """A copy of the model's tensors by name; of tied ones, the first name's."""
-        seen: set[int] = set()
-        kept = {}
-        for name, tensor in self.model.state_dict().items():
-            if tensor.data_ptr() not in seen:
-                seen.add(tensor.data_ptr())
-                kept[name] = tensor.detach().to("cpu", copy=True).contiguous()
-        return kept
-
-
 def _resolve(
-    spec: TrainSpec, data: TrainingRows, executor: GenericExecutor, precision: str, allocator: str
+    spec: TrainSpec, data: TrainingRows, executor: Executor, precision: str, allocator: str
 ) -> Resolved:
     """Settle every automatic choice."""
     rows, way = len(data.rows), executor.way
@@ -210,7 +162,7 @@ def _resolve(
     return Resolved(
         precision=precision,
         micro_tokens=resolve_micro_tokens(
-            spec.micro_tokens, executor.model.config, precision, this_machine().memory_bytes
+            spec.micro_tokens, executor.config, precision, this_machine().memory_bytes
         ),
         max_length=data.max_length,
         total_steps=total_steps,
@@ -218,6 +170,8 @@ def _resolve(
         warmup_steps=spec.scheduler.warmup(total_steps),
         threads=torch.get_num_threads(),
         allocator=allocator,
+        executor=way.engine,
+        executor_reason=way.engine_reason,
         layout=way.layout,
         layout_reason=way.layout_reason,
         head=way.head,
@@ -226,18 +180,6 @@ def _resolve(
         rows_truncated=data.truncated,
         rows_without_label=data.without_label,
     )
-
-
-@torch.no_grad()
-def _probe_logits(executor: GenericExecutor, data: TrainingRows) -> Tensor:
-    """Logits of the beginning of the first row, as the model is now."""
-    model = executor.model
-    ids = torch.tensor([data.rows[0].ids[:PROBE_TOKENS]], device=model.device)
-    model.train(False)
-    with compute(model, executor.autocast):
-        logits: Tensor = model(input_ids=ids, use_cache=False).logits[0].float()
-    model.train(True)
-    return logits
 
 
 def _write(

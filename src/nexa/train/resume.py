@@ -25,7 +25,7 @@ from nexa.train.spec import Resolved, TrainSpec, resolve_precision
 
 # Choices that may not differ between the two parts of a run, and those that no flag overrides:
 # with other rows or another length it is another run.
-MUST_EQUAL = ("precision", "threads", "layout", "head", "micro_tokens")
+MUST_EQUAL = ("precision", "threads", "executor", "layout", "head", "micro_tokens")
 SAME_RUN = ("rows", "max_length", "total_steps", "steps_per_epoch", "warmup_steps")
 
 

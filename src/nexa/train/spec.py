@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
-
-from transformers import PretrainedConfig
+from typing import Any, Literal
 
 from nexa.core.errors import ConfigError
 from nexa.core.hardware import this_machine
@@ -21,7 +19,7 @@ from nexa.lm.resolve import ModelFiles
 class OptimizerSpec:
     """How weights move."""
 
-    name: Literal["adamw", "sgd"] = "adamw"
+    name: Literal["adamw", "sgd", "adafactor", "adamw8bit"] = "adamw"
     lr: float = 2e-4  # the peak
     weight_decay: float = 0.0  # of matrices; vectors (norms, biases) never decay
     betas: tuple[float, float] = (0.9, 0.999)  # of AdamW
@@ -32,9 +30,10 @@ class OptimizerSpec:
 class SchedulerSpec:
     """How the learning rate moves. Give warm-up in steps or as a share of all steps, not both."""
 
-    name: Literal["linear", "cosine", "constant"] = "linear"
+    name: Literal["linear", "cosine", "constant", "wsd"] = "linear"
     warmup_steps: int | None = None
     warmup_ratio: float | None = None
+    decay_ratio: float | None = None  # of wsd: the share of all steps that falls; None: 0.2
 
     def __post_init__(self) -> None:
         if self.warmup_steps is not None and self.warmup_ratio is not None:
@@ -49,6 +48,40 @@ class SchedulerSpec:
         if self.warmup_ratio is not None:
             return math.ceil(self.warmup_ratio * total_steps)
         return self.warmup_steps or 0
+
+
+@dataclass(frozen=True)
+class QuantizeSpec:
+    """How the frozen base of an adapter is held in memory."""
+
+    bits: Literal[4] = 4
+    scheme: Literal["nf4"] = "nf4"
+    double: bool = True  # the scales are quantised too
+
+
+@dataclass(frozen=True)
+class ValidationSpec:
+    """Rows kept out of the training split, and how often their loss is measured."""
+
+    rows: int = 32
+    every: int | None = None  # steps; None: as the checkpoints
+
+
+@dataclass(frozen=True)
+class EarlyStopping:
+    """Ends the training when the validation loss has not become better."""
+
+    patience: int = 3  # measurements
+    min_delta: float = 0.0  # nats a token
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a training may take: it is stopped with its weights so far when one is reached."""
+
+    seconds: float | None = None
+    usd: float | None = None
+    usd_per_hour: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -68,6 +101,13 @@ class TrainSpec:
     seed: int = 0
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
     max_length: int | None = None  # tokens a row; None: what the dataset was prepared for
+    quantize: QuantizeSpec | None = None  # of the base; with an adapter only
+    engine: Literal["auto", "fused", "generic"] = "auto"
+    validation: ValidationSpec | None = None
+    early_stopping: EarlyStopping | None = None
+    select: Literal["last", "best"] = "last"  # best: the lowest validation loss
+    limits: Limits = Limits()
+    memory_limit: int | None = where(default=None)  # bytes this process may take; None: no limit
     micro_tokens: int | None = where(default=None)  # tokens a forward pass holds: memory only
     scratch: Path | None = where(default=None)  # where the temporary folder is made
     run_state: Path | None = where(default=None)  # where checkpoints go; None: the run keeps none
@@ -88,6 +128,11 @@ class TrainSpec:
             raise ConfigError(
                 "a LoRA adapter and method full exclude each other",
                 fix="leave lora out, or set method: lora",
+            )
+        if self.method == "full" and self.quantize is not None:
+            raise ConfigError(
+                "a quantised base cannot be trained itself",
+                fix="method: qlora trains an adapter on it",
             )
 
     @property
@@ -123,6 +168,8 @@ class Resolved:
     warmup_steps: int
     threads: int
     allocator: str
+    executor: str  # generic or fused
+    executor_reason: str
     layout: str
     layout_reason: str
     head: str
@@ -135,7 +182,10 @@ class Resolved:
     @property
     def engine(self) -> str:
         """The executor that ran, and why, in one line."""
-        way = f"generic, {self.layout} ({self.layout_reason}), {self.head} ({self.head_reason})"
+        way = (
+            f"{self.executor} ({self.executor_reason}), {self.layout} ({self.layout_reason}), "
+            f"{self.head} ({self.head_reason})"
+        )
         return f"{way}, resumed inexactly ({'; '.join(self.inexact)})" if self.inexact else way
 
 
@@ -171,7 +221,7 @@ LARGEST_MICRO_TOKENS, SMALLEST_MICRO_TOKENS = 4096, 512
 
 
 def resolve_micro_tokens(
-    asked: int | None, config: PretrainedConfig, precision: str, memory_bytes: int
+    asked: int | None, config: Mapping[str, Any], precision: str, memory_bytes: int
 ) -> int:
     """Tokens of one forward pass: 4,096, or the largest half of it whose activations fit.
 
@@ -180,12 +230,12 @@ def resolve_micro_tokens(
     """
     if asked is not None:
         return asked
-    text = config.get_text_config()
-    width: int = text.hidden_size
-    mlp: int = getattr(text, "intermediate_size", None) or 4 * width
-    probabilities = PROBABILITIES_A_HEAD * text.num_attention_heads
+    text = {**config, **(config.get("text_config") or {})}
+    width: int = text["hidden_size"]
+    mlp: int = text.get("intermediate_size") or 4 * width
+    probabilities = PROBABILITIES_A_HEAD * text["num_attention_heads"]
     values = WIDTHS_A_LAYER * width + MLP_WIDTHS_A_LAYER * mlp + probabilities
-    bytes_a_token = text.num_hidden_layers * values * (2 if precision == "bfloat16" else 4)
+    bytes_a_token = text["num_hidden_layers"] * values * (2 if precision == "bfloat16" else 4)
     micro_tokens = LARGEST_MICRO_TOKENS
     while micro_tokens > SMALLEST_MICRO_TOKENS and micro_tokens * bytes_a_token > memory_bytes / 2:
         micro_tokens //= 2

@@ -21,7 +21,6 @@ import psutil
 import torch
 from safetensors.torch import save_file
 from torch.nn.utils import clip_grad_norm_
-from transformers import PreTrainedModel
 
 from nexa.core.allocator import keep_pages
 from nexa.core.config import Config, load_config
@@ -31,15 +30,16 @@ from nexa.core.store import Store
 from nexa.core.tiers import Tiers
 from nexa.lm import adapters
 from nexa.lm.chat import ChatTemplate
-from nexa.lm.load import load, load_tokenizer
+from nexa.lm.load import load_tokenizer
 from nexa.lm.resolve import ModelFiles
 from nexa.orchestrate import plan
 from nexa.orchestrate.check.stand_ins import StandIns
 from nexa.orchestrate.runner import run_step
 from nexa.train import guards, optim
 from nexa.train.batches import Batch, Step, TokenRow, lay, split
-from nexa.train.executor import GenericExecutor, Trained, generic
-from nexa.train.finetune import WEIGHTS, AllWeights
+from nexa.train.engines import engine
+from nexa.train.executor import Executor
+from nexa.train.finetune import WEIGHTS
 from nexa.train.rows import TrainingRows, training_rows
 from nexa.train.spec import TrainSpec, resolve_micro_tokens, resolve_precision
 
@@ -77,20 +77,15 @@ class Rehearsal:
         # Only now: rendering is Rust's, which may wait for ever where an allocation fails.
         _limit_memory(self._job["memory_limit_bytes"])
         precision = resolve_precision(spec.precision)
-        full = spec.adapter is None
-        model = load(spec.model, dtype="float32" if full else precision).model
-        trained = _trained(model, spec)
-        autocast = full and precision == "bfloat16"
-        with generic(model, trained, data.rows, autocast=autocast) as executor:
-            guards.check_trainable(executor.adapters())
+        with engine(spec, data.rows, precision) as executor:
             micro_tokens = resolve_micro_tokens(
-                spec.micro_tokens, model.config, precision, this_machine().memory_bytes
+                spec.micro_tokens, executor.config, precision, this_machine().memory_bytes
             )
             told = self._probe(executor, micro_tokens)
-            self._write_trained(model, trained)
+            self._write_trained(executor)
         return told
 
-    def _probe(self, executor: GenericExecutor, micro_tokens: int) -> str:
+    def _probe(self, executor: Executor, micro_tokens: int) -> str:
         """A small pass to measure by, then the largest there can be; returns what was seen."""
         spec, rows = self._spec, self._data.rows
         optimizer = optim.optimizer(spec.optimizer, executor.adapters())
@@ -123,20 +118,18 @@ class Rehearsal:
             f"{room:.1f} GB free; about {seconds:.0f} s of training at {speed:.0f} tokens/s"
         )
 
-    def _write_trained(self, model: PreTrainedModel, trained: Trained) -> None:
+    def _write_trained(self, executor: Executor) -> None:
         """Small random numbers in place of what is learnt, written and sealed as a checkpoint."""
         folder = self._scratch / "trained"
         folder.mkdir()
-        _disturb(trained)
-        state = trained.state()
-        if isinstance(trained, adapters.AttachedLora):
-            adapters.write(folder, state, trained.spec, self.base.ref)
-            layers = list(trained.adapters)
-            trained.detach()
+        _disturb(executor)
+        state = executor.state()
+        adapter, layers = self._spec.adapter, list[str]()
+        if adapter is not None:
+            adapters.write(folder, state, adapter, self.base.ref)
+            layers = adapters.module_names(state)
         else:
             save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
-            layers = []
-        model.zero_grad(set_to_none=True)
         self._made["checkpoint"] = self._stand_ins.checkpoint(
             self._spec, self._chat, folder, layers, parameters=sum(map(torch.numel, state.values()))
         )
@@ -231,13 +224,7 @@ def longest_batch(
     return lay(max(parts, key=cells))
 
 
-def _trained(model: PreTrainedModel, spec: TrainSpec) -> Trained:
-    if spec.adapter is None:
-        return AllWeights(model)
-    return adapters.attach(model, spec.adapter, spec.seed)
-
-
-def _forward_backward(executor: GenericExecutor, batch: Batch) -> None:
+def _forward_backward(executor: Executor, batch: Batch) -> None:
     """One pass as the training makes it, with the training's own guards.
 
     Raises:
@@ -251,15 +238,13 @@ def _forward_backward(executor: GenericExecutor, batch: Batch) -> None:
 
 
 @torch.no_grad()
-def _disturb(trained: Trained) -> None:
+def _disturb(executor: Executor) -> None:
     """Put something where training would have put what it learnt: seeded, small, everywhere."""
     generator = torch.Generator().manual_seed(0)
-    if isinstance(trained, adapters.AttachedLora):
-        for adapter in trained.adapters.values():
-            adapter.b.normal_(0.0, SMALL, generator=generator)
-        return
-    for parameter in trained.parameters:
-        if parameter.ndim >= 2:
+    for name, parameter in zip(executor.names(), executor.adapters(), strict=True):
+        if ".lora_B." in name:
+            parameter.normal_(0.0, SMALL, generator=generator)
+        elif ".lora_" not in name and parameter.ndim >= 2:
             noise = torch.randn(parameter.shape, generator=generator)
             parameter.add_(noise * (SMALL_SHARE * parameter.std()))
 
