@@ -154,7 +154,7 @@ def test_a_sentencepiece_vocabulary_begins_with_bos(tmp_path: Path, source: Path
     """As llama.cpp does when the file does not say; byte fallback and merges from the scores."""
     from gguf import GGUFReader
 
-    from nexa.lm.gguf_config import write_tokenizer
+    from nexa.lm.gguf_tokenizer import write_tokenizer
 
     write_gguf(tmp_path / "m.gguf", source)
     fields = GGUFReader(tmp_path / "m.gguf").fields

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from nexa.core.errors import ModelError
-from nexa.lm.documents import Documents, documents_attention
+from nexa.lm.documents import Documents, attention_on, documents_attention
 
 NAME = "nexa_documents"
 OTHER = -1  # in the place of a window: a mask that is not causal attention inside each document
@@ -183,6 +183,13 @@ def attend(
     if sliding_window is None and window:
         raise UnsupportedAttention(f"{type(module).__name__} has a window that it does not name")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    pieces = Documents(tuple(lengths))
-    out = documents_attention(query[0], key[0], value[0], pieces, window, scale)
+    out = documents_attention(
+        query[0],
+        key[0],
+        value[0],
+        Documents(tuple(lengths)),
+        window,
+        scale,
+        attention_on(query.device),
+    )
     return out[None], None

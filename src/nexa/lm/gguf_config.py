@@ -1,24 +1,15 @@
-"""A GGUF file's metadata -> config.json, generation_config.json and tokenizer files.
+"""A GGUF file's metadata -> config.json and generation_config.json.
 
 Only what the file says is written; everything else is transformers' default for the family.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import PreTrainedTokenizerFast
-from transformers.integrations.gguf.gguf_tokenizer_mapping import (
-    GGUF_PRE_TOKENIZER_SPLITS,
-    GGUF_TOKENIZER_MAPPING,
-    convert_gguf_tokenizer,
-)
 
-from nexa.core import events
 from nexa.core.errors import ModelError
 from nexa.lm.gguf_names import FAMILIES
 
@@ -32,15 +23,6 @@ CONFIG_KEYS: dict[str, str] = {
 EPSILON = "attention.layer_norm_rms_epsilon"
 EMBEDDING = "model.embed_tokens.weight"
 QUERY = "model.layers.0.self_attn.q_proj.weight"
-TOKEN_IDS: dict[str, str] = {
-    "bos_token": "bos_token_id",
-    "eos_token": "eos_token_id",
-    "unk_token": "unknown_token_id",
-    "pad_token": "padding_token_id",
-}
-# Pre-tokenizers that split text as GPT-2's does, which is what transformers takes for any name
-# that it does not know.
-AS_GPT2 = {"gpt-2", "gpt2", "default"}
 
 
 def config_of(
@@ -90,65 +72,6 @@ def generation_config_of(metadata: Mapping[str, Any]) -> dict[str, Any]:
     if stops:
         ids["eos_token_id"] = stops[0] if len(stops) == 1 else stops
     return ids
-
-
-def write_tokenizer(folder: Path, metadata: Mapping[str, Any]) -> None:
-    """Write tokenizer.json, tokenizer_config.json and the chat template.
-
-    Tokenises as transformers' own reading of the same file does. For Qwen2, transformers puts the
-    family's NFC normalisation in front when it loads the folder, as it does for the Hub's model.
-
-    Raises:
-        ModelError: the file has no vocabulary, or of a kind that cannot be rebuilt.
-    """
-    told = {
-        group: {
-            ours: metadata[f"tokenizer.{key}"]
-            for key, ours in renames.items()
-            if f"tokenizer.{key}" in metadata
-        }
-        for group, renames in GGUF_TOKENIZER_MAPPING.items()
-    }
-    vocabulary, options = told["tokenizer"], told["tokenizer_config"]
-    if "tokens" not in vocabulary:
-        raise ModelError("this GGUF file has no vocabulary", found="no tokenizer.ggml.tokens")
-    if vocabulary.get("tokenizer_type") == "llama":
-        # llama.cpp begins a sentencepiece text with BOS unless the file says otherwise.
-        options.setdefault("add_bos_token", True)
-    for name, key in TOKEN_IDS.items():
-        token_id = metadata.get(f"tokenizer.ggml.{key}")
-        options[name] = None if token_id is None else vocabulary["tokens"][token_id]
-    _tell_unknown_split(vocabulary)
-    architecture = metadata["general.architecture"]
-    try:
-        backend, _ = convert_gguf_tokenizer(architecture, vocabulary)
-    except (ValueError, KeyError) as error:
-        raise ModelError("cannot rebuild this GGUF file's tokenizer", found=str(error)) from error
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        model_max_length=int(metadata[f"{architecture}.context_length"]),
-        clean_up_tokenization_spaces=False,
-        **options,
-    )
-    tokenizer.save_pretrained(folder)
-    _name_class(folder / "tokenizer_config.json")
-
-
-def _name_class(path: Path) -> None:
-    """Name the class as transformers before 5 does too; version 5 knows both names."""
-    config = json.loads(path.read_bytes())
-    config["tokenizer_class"] = "PreTrainedTokenizerFast"
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def _tell_unknown_split(vocabulary: Mapping[str, Any]) -> None:
-    split = vocabulary.get("pre_tokenizer_type", "default")
-    known = split in AS_GPT2 or split in GGUF_PRE_TOKENIZER_SPLITS
-    if vocabulary.get("tokenizer_type") == "gpt2" and not known:
-        events.emit(
-            "note",
-            text=f"transformers does not know the text splitter {split!r}: GPT-2's is taken",
-        )
 
 
 def _ids(metadata: Mapping[str, Any]) -> dict[str, Any]:

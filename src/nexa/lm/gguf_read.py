@@ -23,7 +23,7 @@ from nexa.core import events
 from nexa.core.errors import ModelError, nearest
 from nexa.core.identity import sha256_file
 from nexa.lm import derived
-from nexa.lm.gguf_config import config_of, generation_config_of, write_tokenizer
+from nexa.lm.gguf_config import config_of, generation_config_of
 from nexa.lm.gguf_names import MODEL_TYPES, pairs_to_halves, rotated_heads, to_transformers
 
 # Raised when the files that `convert` writes change; it is part of the cache's key.
@@ -126,6 +126,9 @@ class GgufModel:
 
     def write(self, folder: Path) -> None:
         """Write the model as transformers' own files into an empty folder."""
+        # Only here: whoever finds the copy made already needs no transformers.
+        from nexa.lm.gguf_tokenizer import write_tokenizer
+
         shapes = {plan.name: plan.shape for plan in self.plans}
         config = config_of(self.metadata, self.model_type, shapes)
         _write_json(folder / "config.json", config)

@@ -19,6 +19,10 @@ from nexa.core.errors import ModelError
 KINDS = ("default", "linear", "llama3")
 
 
+class UnsupportedDecoder(ModelError):
+    """The fused decoder does not compute this architecture; the generic executor may."""
+
+
 @dataclass(frozen=True)
 class Rotary:
     """How fast each pair turns. `factor` stretches positions (linear) or slow pairs (llama3)."""
@@ -51,25 +55,27 @@ def rotary_of(config: Mapping[str, Any]) -> Rotary:
     """The rotation that a config.json tells, in the old spelling or the new one.
 
     Raises:
-        ModelError: a scaling that is not computed here; names it.
+        UnsupportedDecoder: a rotation that is not computed here; names it.
     """
-    new = config.get("rope_parameters") or {}
-    old = config.get("rope_scaling") or {}
-    told = {**old, **new}
+    # transformers before 5 wrote `rope_scaling` and `rope_theta`, since then `rope_parameters`.
+    told = {**config, **(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
     kind = told.get("rope_type") or told.get("type") or "default"
     if kind not in KINDS:
-        raise ModelError(
+        raise UnsupportedDecoder(
             f"the fused decoder does not compute the rotary scaling {kind!r}",
             found=f"it computes {', '.join(KINDS)}",
         )
-    theta = told.get("rope_theta") or config.get("rope_theta") or 10_000.0
-    if told.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0)) != 1.0:
-        raise ModelError("the fused decoder turns whole heads", found="partial_rotary_factor")
+    part = told.get("partial_rotary_factor") or 1.0
+    if part != 1.0:
+        raise UnsupportedDecoder(
+            "the fused decoder turns whole heads", found=f"partial_rotary_factor: {part}"
+        )
+    positions = told.get("original_max_position_embeddings") or told.get("max_position_embeddings")
     return Rotary(
-        theta=float(theta),
+        theta=float(told.get("rope_theta") or 10_000.0),
         kind=kind,
-        factor=float(told.get("factor", 1.0)),
-        low=float(told.get("low_freq_factor", 1.0)),
-        high=float(told.get("high_freq_factor", 4.0)),
-        original_positions=int(told.get("original_max_position_embeddings", 8192)),
+        factor=float(told.get("factor") or 1.0),
+        low=float(told.get("low_freq_factor") or 1.0),
+        high=float(told.get("high_freq_factor") or 4.0),
+        original_positions=int(positions or 8192),
     )

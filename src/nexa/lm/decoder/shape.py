@@ -10,14 +10,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nexa.core.errors import ModelError
-from nexa.lm.decoder.rotary import Rotary, rotary_of
+from nexa.lm.decoder.rotary import Rotary, UnsupportedDecoder, rotary_of
+
+__all__ = ["FAMILIES", "DecoderShape", "UnsupportedDecoder", "shape_of"]
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 
-
-class UnsupportedDecoder(ModelError):
-    """The fused decoder does not compute this architecture; the generic executor may."""
+# What a config.json has to tell. Where it leaves one of these out, transformers takes a default of
+# the architecture's own; guessing it here could be another model.
+SIZES = (
+    *("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads"),
+    *("vocab_size", "rms_norm_eps"),
+)
+OWN_SIZES = {
+    "llama": (),
+    "mistral": ("num_key_value_heads", "sliding_window"),
+    "qwen2": ("num_key_value_heads",),
+    "qwen3": ("num_key_value_heads", "head_dim"),
+}
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,7 @@ def shape_of(config: Mapping[str, Any]) -> DecoderShape:
             f"the fused decoder does not know the architecture {family!r}",
             found=f"it computes {', '.join(FAMILIES)}",
         )
+    _require_sizes(config, family)
     _refuse(config)
     heads = config["num_attention_heads"]
     attention_bias = bool(config.get("attention_bias", False))
@@ -75,6 +86,15 @@ def shape_of(config: Mapping[str, Any]) -> DecoderShape:
         head_norms=family == "qwen3",
         tied=bool(config.get("tie_word_embeddings", False)),
     )
+
+
+def _require_sizes(config: Mapping[str, Any], family: str) -> None:
+    """Everything that a default would have to stand for is told."""
+    missing = [name for name in (*SIZES, *OWN_SIZES[family]) if name not in config]
+    if missing:
+        raise UnsupportedDecoder(
+            "config.json leaves sizes of the model out", found=f"missing: {', '.join(missing)}"
+        )
 
 
 def _refuse(config: Mapping[str, Any]) -> None:
