@@ -15,11 +15,14 @@ from torch import Tensor
 
 from nexa.core.records import Artifact, CheckpointBody
 from nexa.core.store import Store
+from nexa.lm.adapters import LoraSpec
 from nexa.lm.resolve import ModelFiles, resolve
 from nexa.weights.merge_adapter import MergeSpec, tuned_weights, write_model
 from nexa.weights.merging import Tuned
 from nexa.weights.parity import Parity, prove
 from tests.support import chain
+
+DORA = LoraSpec(rank=4, alpha=8.0, dora=True, rslora=True)
 
 
 @dataclass
@@ -76,24 +79,37 @@ def checkpoint(base: ModelFiles, store: Store, tmp_path: Path) -> Artifact[Check
 
 
 @pytest.fixture(scope="session")
-def _written(base: ModelFiles, tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Merged]:
-    return {head: _merge(base, tmp_path_factory.mktemp("merged"), head) for head in (False, True)}
+def _written(base: ModelFiles, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Merged]:
+    made = {
+        "lora": chain.random_adapter(base, tmp_path_factory.mktemp("lora")),
+        "head": chain.random_adapter(base, tmp_path_factory.mktemp("head"), head=True),
+        "dora": chain.random_adapter(base, tmp_path_factory.mktemp("dora"), spec=DORA),
+    }
+    return {
+        name: _merge(base, adapter, tmp_path_factory.mktemp("merged"))
+        for name, adapter in made.items()
+    }
 
 
 @pytest.fixture
-def merged(_written: dict[bool, Merged], tmp_path: Path) -> Merged:
+def merged(_written: dict[str, Merged], tmp_path: Path) -> Merged:
     """An honest merge, to be spoiled."""
-    return _copy(_written[False], tmp_path)
+    return _copy(_written["lora"], tmp_path)
 
 
 @pytest.fixture
-def merged_head(_written: dict[bool, Merged], tmp_path: Path) -> Merged:
+def merged_head(_written: dict[str, Merged], tmp_path: Path) -> Merged:
     """An honest merge whose adapter changed lm_head, which the base ties to the embedding."""
-    return _copy(_written[True], tmp_path)
+    return _copy(_written["head"], tmp_path)
 
 
-def _merge(base: ModelFiles, folder: Path, head: bool) -> Merged:
-    trained = chain.random_adapter(base, folder / "trained", head=head)
+@pytest.fixture
+def merged_dora(_written: dict[str, Merged], tmp_path: Path) -> Merged:
+    """An honest merge of an adapter that is DoRA and rsLoRA at once."""
+    return _copy(_written["dora"], tmp_path)
+
+
+def _merge(base: ModelFiles, trained: Path, folder: Path) -> Merged:
     body = chain.checkpoint_body(base, trained / "adapter_model.safetensors")
     tuned = tuned_weights(base.folder, trained, body)
     out = folder / "model"

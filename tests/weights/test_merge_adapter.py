@@ -14,11 +14,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from nexa.core.errors import ModelError, ParityError
 from nexa.core.records import Artifact, CheckpointBody, Draft, ExportBody
 from nexa.core.store import Store
+from nexa.lm.adapters import LoraSpec
 from nexa.lm.chat import ChatTemplate
 from nexa.lm.resolve import ModelFiles, resolve
+from nexa.train.finetune import finetune
+from nexa.train.spec import OptimizerSpec, TrainSpec
 from nexa.weights.merge_adapter import MergeSpec, merge_adapter
 from tests.support import chain
 from tests.support.tiny import write_tiny_model
+from tests.train.sample import conversation, dataset
 
 IDS = torch.tensor([[1, 40, 41, 42, 2, 99]])
 
@@ -83,6 +87,66 @@ def test_other_architectures_merge_too(architecture: str, store: Store, tmp_path
     draft = merge_adapter(MergeSpec(model), checkpoint=trained, store=store)
 
     assert draft.body.passed
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        LoraSpec(rank=4, alpha=8.0, rslora=True),
+        LoraSpec(rank=4, alpha=8.0, dora=True),
+        LoraSpec(rank=4, alpha=8.0, dora=True, rank_pattern={"mlp.*": 2}),
+    ],
+    ids=["rslora", "dora", "unlike ranks"],
+)
+@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
+def test_other_kinds_of_adapter_merge_too(
+    architecture: str, spec: LoraSpec, store: Store, tmp_path: Path
+) -> None:
+    model = resolve(str(write_tiny_model(tmp_path / "base", architecture)))
+    made = chain.checkpoint_draft(model, tmp_path / "trained", spec=spec)
+    trained = chain.seal(store, "finetune", made)
+
+    draft = merge_adapter(MergeSpec(model), checkpoint=trained, store=store)
+
+    assert draft.body.passed
+    live = {check["name"]: check["value"] for check in draft.body.parity["checks"]}
+    assert live["merge_is_the_live_adapter"] < 1e-5
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+@pytest.mark.parametrize(
+    "lora",
+    [
+        LoraSpec(rank=4, alpha=8.0, dropout=0.1, dora=True),
+        LoraSpec(rank=4, alpha=8.0, dora=True, rslora=True, plus_ratio=4.0),
+        LoraSpec(rank=4, alpha=8.0, rslora=True),
+    ],
+    ids=["dora", "dora+rslora with LoRA+", "rslora"],
+)
+def test_what_a_training_makes_of_them_is_what_peft_reads(
+    lora: LoraSpec, base: ModelFiles, store: Store, tmp_path: Path
+) -> None:
+    rows = dataset(store, tmp_path, [conversation(i) for i in range(8)], [], max_length=128)
+    spec = TrainSpec(
+        base,
+        lora=lora,
+        optimizer=OptimizerSpec(lr=1e-2),
+        precision="float32",
+        batch_size=2,
+        epochs=4,
+    )
+    trained = finetune(spec, dataset=rows, store=store)
+    assert trained.body.variant == lora.variant
+    assert trained.body.final_loss < trained.body.first_loss - 0.1
+    sealed = chain.seal(store, "finetune", trained)
+
+    draft = merge_adapter(MergeSpec(base, "float32"), checkpoint=sealed, store=store)
+
+    adapter = store.checkout(sealed, tmp_path / "adapter")
+    ours = AutoModelForCausalLM.from_pretrained(export(draft, store, tmp_path / "out"))
+    plain = AutoModelForCausalLM.from_pretrained(base.folder, dtype=torch.float32)
+    theirs = PeftModel.from_pretrained(plain, adapter)
+    assert torch.allclose(logits(ours), logits(theirs), atol=1e-4)
 
 
 def test_a_changed_lm_head_is_untied_and_both_are_written(

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from nexa.core.errors import ParityError
-from nexa.lm.adapters import PREFIX
+from nexa.lm.adapters import PREFIX, LoraSpec
 from nexa.weights.merging import Change, MergedWeights, TrainedWeights, read_changes
 
 TIED = {"lm_head.weight": "embed.weight"}
@@ -33,7 +33,7 @@ def test_a_merged_weight_is_base_plus_scale_times_b_times_a_entry_by_entry() -> 
     base = InMemory(fc__weight=torch.arange(24.0).view(6, 4), norm__weight=torch.ones(4))
     adapter = {f"{PREFIX}fc.lora_A.weight": a, f"{PREFIX}fc.lora_B.weight": b}
 
-    merged = MergedWeights(base, read_changes(adapter, scale=2.0), tied={})
+    merged = MergedWeights(base, read_changes(adapter, LoraSpec(rank=2, alpha=4.0)), tied={})
 
     slow = [
         [4 * i + j + 2.0 * sum(float(b[i, k] * a[k, j]) for k in range(2)) for j in range(4)]
@@ -42,6 +42,47 @@ def test_a_merged_weight_is_base_plus_scale_times_b_times_a_entry_by_entry() -> 
     assert torch.allclose(merged.tensor("fc.weight"), torch.tensor(slow), rtol=1e-6)
     assert torch.equal(merged.tensor("norm.weight"), torch.ones(4))
     assert merged.names == ("fc.weight", "norm.weight")
+
+
+def test_a_weight_merged_with_dora_has_rows_of_the_learned_length() -> None:
+    a, b = matrices(0)
+    weight = torch.arange(24.0).view(6, 4)
+    magnitude = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    adapter = {
+        f"{PREFIX}fc.lora_A.weight": a,
+        f"{PREFIX}fc.lora_B.weight": b,
+        f"{PREFIX}fc.lora_magnitude_vector": magnitude,
+    }
+    changes = read_changes(adapter, LoraSpec(rank=2, alpha=4.0, dora=True))
+
+    merged = MergedWeights(InMemory(fc__weight=weight), changes, tied={})
+
+    tensor = merged.tensor("fc.weight")
+    plain = weight + 2.0 * b @ a
+    for row, length in enumerate(magnitude):
+        assert torch.isclose(tensor[row].norm(), length)
+        assert torch.allclose(tensor[row] / length, plain[row] / plain[row].norm(), atol=1e-6)
+    change = merged.change("fc.weight")
+    assert change is not None
+    assert torch.allclose(weight + change, tensor, atol=1e-6)
+
+
+def test_each_layer_is_scaled_by_its_own_rank_and_alpha() -> None:
+    spec = LoraSpec(
+        rank=2, alpha=4.0, rslora=True, rank_pattern={"fc": 9}, alpha_pattern={"fc": 6.0}
+    )
+    wide = torch.ones(9, 4), torch.ones(6, 9)
+    narrow = matrices(0)
+    adapter = {
+        f"{PREFIX}{name}.lora_{side}.weight": tensor
+        for name, pair in (("fc", wide), ("out", narrow))
+        for side, tensor in zip("AB", pair, strict=True)
+    }
+
+    changes = read_changes(adapter, spec)
+
+    assert changes["fc.weight"].scale == 6 / 3
+    assert changes["out.weight"].scale == 4 / 2**0.5
 
 
 def test_an_adapter_tensor_that_fits_no_weight_is_named() -> None:

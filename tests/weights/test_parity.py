@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -47,12 +49,31 @@ def test_an_adapter_applied_twice_is_caught_by_name(merged: Merged) -> None:
 
 def test_one_module_applied_twice_among_many_is_caught_by_name(merged: Merged) -> None:
     def spoil(tensors: dict[str, torch.Tensor]) -> None:
-        change = merged.tuned.changes[TARGET].delta()
+        change = merged.tuned.change(TARGET)
         tensors[TARGET] = (tensors[TARGET].float() + change).bfloat16()
 
     merged.edit_tensors(spoil)
 
     assert {"applied_once", "tensors_exact"} <= merged.failures()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"magnitude": None}, {"scale": 2.0}],
+    ids=["magnitudes left out", "scaled as plain LoRA"],
+)
+def test_a_merge_that_takes_another_kind_of_adapter_for_lora_is_caught(
+    merged_dora: Merged, wrong: dict[str, Any]
+) -> None:
+    assert not merged_dora.failures()
+    changes = {name: replace(c, **wrong) for name, c in merged_dora.tuned.changes.items()}
+    tuned = MergedWeights(merged_dora.tuned.base, changes, tied=merged_dora.tuned.tied)
+    write_weights(tuned, merged_dora.folder, dtype="bfloat16")
+
+    assert {"tensors_exact", "applied_once"} <= merged_dora.failures()
+    # Nor does it help to be wrong twice: the live adapter is computed by itself.
+    parity = merged_dora.prove(tuned)
+    assert "merge_is_the_live_adapter" in {c.name for c in parity.checks if not c.passed}
 
 
 def test_an_lm_head_untied_then_tied_is_caught_by_name(merged_head: Merged) -> None:

@@ -8,7 +8,7 @@ adapter is then merged like any other (`merge_adapter.py`); a whole model is tak
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from nexa.core.identity import sha256_file, where
 from nexa.core.records import AdoptedBody, Draft
 from nexa.core.store import Store
 from nexa.lm import adapters
+from nexa.lm.adapters import LoraSpec
 from nexa.lm.chat import ChatTemplate
 from nexa.lm.load import load_tokenizer
 from nexa.lm.resolve import ModelFiles
@@ -59,7 +60,7 @@ def adopt(spec: AdoptSpec, *, store: Store) -> Draft[AdoptedBody]:
     adapter_config.json the base gets its public name, where a path of this machine stood.
 
     Raises:
-        ModelError: not a plain LoRA adapter; named.
+        ModelError: not an adapter that can be merged, or not a change of its base; named.
         WeightsError: adapter tensors that are not numbers; named.
         TemplateError: the base has no chat template that can be trusted.
         IntegrityError: a file has changed since it was looked at.
@@ -108,17 +109,28 @@ def _adapter(spec: AdoptSpec, folder: Path) -> tuple[dict[str, Any], dict[str, b
         raise WeightsError(
             f"the adapter in {folder} has weights that are not numbers", found=", ".join(wrong[:3])
         )
-    modules = {name.partition(".lora_")[0].rsplit(".", 1)[-1] for name in tensors}
     facts = {
         "method": "lora",
-        "rank": lora.rank,
-        "alpha": lora.alpha,
-        "target_modules": sorted(modules),
+        **_kind(lora, adapters.module_names(tensors)),
         "weights_sha256": spec.found[adapters.WEIGHTS],
     }
     return facts, {
         adapters.WEIGHTS: folder / adapters.WEIGHTS,
         adapters.CONFIG: _public_config(folder / adapters.CONFIG, config, spec.base),
+    }
+
+
+def _kind(lora: LoraSpec, layers: Sequence[str]) -> dict[str, Any]:
+    """Its kind, its strength and its layers; where these differ, every rank and alpha there is."""
+    ranks = sorted({lora.rank_of(layer) for layer in layers})
+    alphas = sorted({lora.alpha_of(layer) for layer in layers})
+    return {
+        "variant": lora.variant,
+        "rank": ranks[0] if len(ranks) == 1 else lora.rank,
+        "ranks": ranks if len(ranks) > 1 else None,
+        "alpha": alphas[0] if len(alphas) == 1 else lora.alpha,
+        "alphas": alphas if len(alphas) > 1 else None,
+        "target_modules": sorted({layer.rsplit(".", 1)[-1] for layer in layers}),
     }
 
 

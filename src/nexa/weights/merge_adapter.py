@@ -32,6 +32,7 @@ from nexa.weights.folder import (
 )
 from nexa.weights.merging import MergedWeights, TrainedWeights, Tuned, read_changes
 from nexa.weights.parity import prove
+from nexa.weights.quantised import trained_base
 from nexa.weights.tensors import StoredWeights, model_weights
 
 PARITY = "parity.json"
@@ -119,7 +120,8 @@ def tuned_weights(base: Path, trained: Path, checkpoint: CheckpointBody | Adopte
     if checkpoint.method == "full":
         return TrainedWeights(StoredWeights([trained / "model.safetensors"]), weights, tied=tied)
     spec, tensors = adapters.read(trained)
-    return MergedWeights(weights, read_changes(tensors, spec.scale), tied=tied)
+    trained_on = trained_base(base, weights, checkpoint)
+    return MergedWeights(trained_on, read_changes(tensors, spec), tied=tied)
 
 
 def write_model(spec: MergeSpec, tuned: Tuned, out: Path) -> None:

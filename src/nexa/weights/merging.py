@@ -1,4 +1,6 @@
-"""The arithmetic of a merge: base + scale * B @ A, in float32, each adapter tensor exactly once.
+"""The arithmetic of a merge, in float32, each adapter tensor exactly once.
+
+A weight W becomes `W + scale B A`; of DoRA, each row of that gets the length that was learned.
 
 Names: PEFT calls the adapter's tensors `base_model.model.<module>.lora_A.weight` where the base
 model's file has `<module>.weight`.
@@ -13,32 +15,41 @@ import torch
 from torch import Tensor
 
 from nexa.core.errors import ParityError
-from nexa.lm.adapters import PREFIX, delta
+from nexa.lm.adapters import PREFIX, LoraSpec, delta, module_names, row_norms, tensor_names
 from nexa.weights.tensors import Weights
 
 
 @dataclass(frozen=True)
 class Change:
-    """What an adapter does to one weight: `scale * B @ A`, with A `[r, in]` and B `[out, r]`."""
+    """What an adapter does to one weight: A `[r, in]`, B `[out, r]` and, of DoRA, m `[out]`."""
 
     a: Tensor
     b: Tensor
     scale: float
+    magnitude: Tensor | None = None
 
-    def delta(self) -> Tensor:
-        """The change itself, `[out, in]`, float32."""
-        return delta(self.a, self.b, self.scale)
+    def merged(self, weight: Tensor) -> Tensor:
+        """The weight with the adapter in it, `[out, in]`, float32."""
+        changed = weight + delta(self.a, self.b, self.scale)
+        if self.magnitude is None:
+            return changed
+        norms = row_norms(weight, self.a, self.b, self.scale)
+        return changed.mul_((self.magnitude / norms)[:, None])
+
+    def delta(self, weight: Tensor) -> Tensor:
+        """What it adds to this weight, `[out, in]`, float32."""
+        if self.magnitude is None:
+            return delta(self.a, self.b, self.scale)
+        return self.merged(weight) - weight
 
 
-def read_changes(tensors: Mapping[str, Tensor], scale: float) -> dict[str, Change]:
-    """An adapter's pairs of tensors (`lm.adapters.read`) by the name of the weight they change."""
-    return {
-        f"{name.removeprefix(PREFIX).removesuffix('.lora_A.weight')}.weight": Change(
-            a, tensors[name.replace(".lora_A.", ".lora_B.")], scale
-        )
-        for name, a in tensors.items()
-        if ".lora_A." in name
-    }
+def read_changes(tensors: Mapping[str, Tensor], spec: LoraSpec) -> dict[str, Change]:
+    """An adapter's tensors (`lm.adapters.read`) by the name of the weight that they change."""
+    changes = {}
+    for module in module_names(tensors):
+        a, b, *magnitude = (tensors[name] for name in tensor_names([module], spec))
+        changes[f"{module}.weight"] = Change(a, b, spec.scale_of(module), *magnitude)
+    return changes
 
 
 class MergedWeights:
@@ -67,7 +78,7 @@ class MergedWeights:
         """One merged weight in float32."""
         weight = self.base_tensor(name)
         change = self.changes.get(name)
-        return weight if change is None else weight + change.delta()
+        return weight if change is None else change.merged(weight)
 
     def base_tensor(self, name: str) -> Tensor:
         """The same weight before the merge; a tied weight is its partner's."""
@@ -76,7 +87,7 @@ class MergedWeights:
     def change(self, name: str) -> Tensor | None:
         """What the merge adds to a weight; None where it adds nothing."""
         change = self.changes.get(name)
-        return None if change is None else change.delta()
+        return None if change is None else change.delta(self.base_tensor(name))
 
     def _check_fits(self, name: str, change: Change) -> None:
         adapter = f"{PREFIX}{name.removesuffix('.weight')}.lora_A.weight"

@@ -1,9 +1,9 @@
 """The proof that a written model folder is the model that was trained.
 
 The folder is loaded from disk as any user loads it, in float32. Then the same module is given the
-base's weights, the adapter is attached live, and the adapter is added into the weights: four
-passes over short texts, one model in memory. Every tensor on disk is also compared with
-base + scale * B @ A, rounded once: a flipped bit is found where no logit would show it.
+base's weights, the adapter is attached live, and the adapter is merged into the weights: four
+passes over short texts, one model in memory. Every tensor on disk is also compared with the merged
+one, rounded once: a flipped bit is found where no logit would show it.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def prove(
 
 
 def tensor_checks(folder: Path, tuned: Tuned, *, dtype: str) -> Iterator[Check]:
-    """Every stored tensor against base + delta rounded once, and how much of the delta is there."""
+    """Every stored tensor against the merged one, and how much of the change is there."""
     kind: torch.dtype = getattr(torch, dtype)
     on_disk = model_weights(folder)
     strangers = sorted(set(tuned.names) ^ set(on_disk.names))
