@@ -58,12 +58,14 @@ def test_the_record_says_how_the_answers_were_made(
     body = generate(spec, suite=suite, store=store).body
     assert body.decoding == {
         "method": "greedy",
+        "engine": "fused",
         "dtype": "float32",
         "batch_size": 64,
-        "cache": "static",
+        "cache": "contiguous",
         "max_new_tokens": 24,
         "device": "cpu",
     }
+    assert body.engine_reason == "it computes llama in float32"
     template = ChatTemplate(loaded.tokenizer)
     first = template.prompt(read_suite(suite, store)[0].messages)
     assert body.first_prompt_sha256 == sha256_bytes(canonical_json(first))
@@ -73,6 +75,27 @@ def test_the_record_says_how_the_answers_were_made(
     # A random model knows nothing: about the log of its vocabulary.
     assert body.general_cross_entropy == pytest.approx(5.77, abs=0.1)
     assert len(body.general_text_sha256) == 64
+
+
+def test_transformers_answers_alike_and_the_record_says_that_it_did(
+    store: Store, suite: Artifact[SuiteBody], model: ModelFiles
+) -> None:
+    fused = generate(
+        GenerateSpec(model=model, name="fused", dtype="float32"), suite=suite, store=store
+    )
+    asked = GenerateSpec(model=model, name="theirs", dtype="float32", engine="transformers")
+    theirs = generate(asked, suite=suite, store=store)
+    told = theirs.body.decoding
+    assert told == {**fused.body.decoding, "engine": "transformers", "cache": "static"}
+    assert theirs.body.engine_reason == "asked for"
+    ours, other = (
+        [json.loads(line)["text"] for line in draft.files["answers.jsonl"].splitlines()]
+        for draft in (fused, theirs)
+    )
+    assert ours == other
+    assert fused.body.general_cross_entropy == pytest.approx(
+        theirs.body.general_cross_entropy, rel=1e-5
+    )
 
 
 def test_a_name_is_no_part_of_what_is_made(model: ModelFiles) -> None:

@@ -10,59 +10,52 @@ from transformers import DynamicCache
 from nexa.core import events
 from nexa.core.errors import ModelError
 from nexa.lm import decoding, local
+from nexa.lm.fused import AnyModel, FusedModel
 from nexa.lm.load import LoadedModel, load
-from nexa.lm.resolve import resolve
-from tests.support.tiny import ARCHITECTURES, write_tiny_model
+from nexa.lm.local import Engine
+from nexa.lm.resolve import ModelFiles
+from tests.lm import lively
+from tests.lm.lively import prompts_of, write_lively
+from tests.support.tiny import ARCHITECTURES
 
-STOP = 2
-
-
-def lively(folder: Path, architecture: str = "llama") -> LoadedModel:
-    """A tiny model with weights so large that its answers do not repeat one token."""
-    write_tiny_model(folder, architecture, tied=False)
-    loaded = load(resolve(str(folder)), dtype="float32")
-    random = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in loaded.model.parameters():
-            if parameter.dim() > 1:
-                parameter.normal_(0, 0.3, generator=random)
-    return loaded
+ENGINES: tuple[Engine, ...] = ("fused", "transformers")
 
 
 @pytest.fixture
-def loaded(tmp_path: Path) -> LoadedModel:
-    return lively(tmp_path / "lively")
+def files(tmp_path: Path) -> ModelFiles:
+    return write_lively(tmp_path / "lively")
 
 
-def prompts_of(lengths: list[int], seed: int = 0) -> list[list[int]]:
-    random = torch.Generator().manual_seed(seed)
-    return [torch.randint(3, 300, (n,), generator=random).tolist() for n in lengths]
+@pytest.fixture
+def loaded(files: ModelFiles) -> LoadedModel:
+    return load(files, dtype="float32")
+
+
+@pytest.fixture(params=ENGINES)
+def either(files: ModelFiles, loaded: LoadedModel, request: pytest.FixtureRequest) -> AnyModel:
+    """The lively model, loaded for one engine and then for the other."""
+    return local.open_model(files, dtype="float32", engine=request.param)
 
 
 def alone(loaded: LoadedModel, prompt: list[int], n: int, stop: tuple[int, ...]) -> list[int]:
-    """The whole text through the model for every token: no cache, no batch, no padding."""
-    ids = list(prompt)
-    for _ in range(n):
-        with torch.no_grad():
-            token = int(loaded.model(input_ids=torch.tensor([ids])).logits[0, -1].argmax())
-        if token in stop:
-            break
-        ids.append(token)
-    return ids[len(prompt) :]
+    return lively.alone(loaded.model, prompt, n, stop)
 
 
 def stops_that_happen(loaded: LoadedModel, prompts: list[list[int]], n: int) -> tuple[int, ...]:
-    """Tokens that some of these answers hold and others do not: rows end at different times."""
-    free = [alone(loaded, prompt, n, ()) for prompt in prompts]
-    return tuple({free[0][3], free[1][9], free[2][0]})
+    return lively.stops_that_happen(loaded.model, prompts, n)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
-def test_a_batch_answers_as_each_prompt_alone(tmp_path: Path, architecture: str) -> None:
-    loaded = lively(tmp_path / architecture, architecture)
+def test_a_batch_answers_as_each_prompt_alone(
+    tmp_path: Path, architecture: str, engine: Engine
+) -> None:
+    files = write_lively(tmp_path / architecture, architecture)
+    loaded = load(files, dtype="float32")
     prompts = prompts_of([5, 40, 1, 17, 17, 33, 2, 64])
     stop = stops_that_happen(loaded, prompts, 24)
-    answers = local.generate(loaded, prompts, max_new_tokens=24, stop_ids=stop, batch_size=5)
+    asked = local.open_model(files, dtype="float32", engine=engine)
+    answers = local.generate(asked, prompts, max_new_tokens=24, stop_ids=stop, batch_size=5)
     expected = [alone(loaded, prompt, 24, stop) for prompt in prompts]
     assert [answer.ids for answer in answers] == expected
     assert [answer.stopped for answer in answers] == [len(ids) < 24 for ids in expected]
@@ -81,8 +74,47 @@ def test_rows_may_cross_the_blocks_of_their_buffers(
     assert [answer.ids for answer in answers] == expected
 
 
+def test_auto_takes_the_fused_decoder_where_it_computes_the_model(files: ModelFiles) -> None:
+    assert local.choose(files, dtype="bfloat16") == local.Choice(
+        "fused", "it computes llama in bfloat16"
+    )
+    assert isinstance(local.open_model(files), FusedModel)
+    asked = local.choose(files, dtype="bfloat16", engine="transformers")
+    assert asked == local.Choice("transformers", "asked for")
+
+
+def test_what_the_fused_decoder_cannot_answer_goes_to_transformers_and_says_so(
+    files: ModelFiles,
+) -> None:
+    heard: list[events.Event] = []
+    with events.listening(heard.append):
+        opened = local.open_model(files, dtype="float16")
+        local.open_model(files, dtype="float16", engine="transformers")
+    assert isinstance(opened, LoadedModel)
+    reason = local.choose(files, dtype="float16").reason
+    assert reason == "the fused decoder computes in bfloat16 or float32, not in float16"
+    assert [e["text"] for e in heard if e["kind"] == "note"] == [
+        f"{files.name} is answered by transformers: {reason}"
+    ]
+
+
+def test_models_that_are_compared_are_answered_by_one_engine(
+    tmp_path: Path, files: ModelFiles
+) -> None:
+    near = write_lively(tmp_path / "qwen", "qwen3")
+    assert local.common_engine([files, near], dtype="float32") == "auto"
+    strange = write_lively(tmp_path / "gelu", hidden_act="gelu")
+    assert local.common_engine([strange, strange], dtype="float32") == "auto"
+    assert local.common_engine([files, strange], dtype="float32") == "transformers"
+
+
+def test_an_engine_that_was_asked_for_is_never_another(files: ModelFiles) -> None:
+    with pytest.raises(ModelError, match=r"cannot answer(.|\n)*not in float16"):
+        local.open_model(files, dtype="float16", engine="fused")
+
+
 def test_a_sliding_window_is_kept(tmp_path: Path) -> None:
-    loaded = lively(tmp_path / "mistral", "mistral")
+    loaded = load(write_lively(tmp_path / "mistral", "mistral"), dtype="float32")
     loaded.model.config.sliding_window = 8
     prompts = prompts_of([5, 40, 21])
     answers = local.generate(loaded, prompts, max_new_tokens=16, stop_ids=())
@@ -146,24 +178,26 @@ def test_the_attention_of_the_model_is_put_back(loaded: LoadedModel) -> None:
     assert loaded.model.config._attn_implementation == before
 
 
-def test_a_stop_token_as_the_last_one_counts_as_stopped(loaded: LoadedModel) -> None:
+def test_a_stop_token_as_the_last_one_counts_as_stopped(
+    loaded: LoadedModel, either: AnyModel
+) -> None:
     (prompt,) = prompts_of([12])
     free = alone(loaded, prompt, 6, ())
     last = next(i for i, token in enumerate(free) if token not in free[:i] and i > 0)
-    (answer,) = local.generate(loaded, [prompt], max_new_tokens=last + 1, stop_ids=(free[last],))
+    (answer,) = local.generate(either, [prompt], max_new_tokens=last + 1, stop_ids=(free[last],))
     assert answer.stopped
     assert answer.ids == free[:last]
     assert answer.new_tokens == last + 1
-    (cut,) = local.generate(loaded, [prompt], max_new_tokens=last, stop_ids=(free[last],))
+    (cut,) = local.generate(either, [prompt], max_new_tokens=last, stop_ids=(free[last],))
     assert not cut.stopped
     assert cut.new_tokens == last
 
 
-def test_progress_grows_and_ends_at_the_number_of_rows(loaded: LoadedModel) -> None:
+def test_progress_grows_and_ends_at_the_number_of_rows(either: AnyModel) -> None:
     heard: list[events.Event] = []
     with events.listening(heard.append):
         answers = local.generate(
-            loaded, prompts_of([9, 8, 7]), max_new_tokens=20, stop_ids=(), batch_size=2
+            either, prompts_of([9, 8, 7]), max_new_tokens=20, stop_ids=(), batch_size=2
         )
     told = [event["done"] for event in heard if event["kind"] == "progress"]
     assert told == sorted(told)
@@ -173,8 +207,8 @@ def test_progress_grows_and_ends_at_the_number_of_rows(loaded: LoadedModel) -> N
     assert all(answer.latency_s > 0 for answer in answers)
 
 
-def test_no_prompts_give_no_answers(loaded: LoadedModel) -> None:
-    assert local.generate(loaded, [], max_new_tokens=4, stop_ids=()) == []
+def test_no_prompts_give_no_answers(either: AnyModel) -> None:
+    assert local.generate(either, [], max_new_tokens=4, stop_ids=()) == []
 
 
 @pytest.mark.parametrize(
@@ -186,24 +220,31 @@ def test_no_prompts_give_no_answers(loaded: LoadedModel) -> None:
     ],
 )
 def test_what_cannot_be_answered_is_refused(
-    loaded: LoadedModel, prompts: list[list[int]], tokens: int, message: str
+    either: AnyModel, prompts: list[list[int]], tokens: int, message: str
 ) -> None:
     with pytest.raises(ModelError, match=message):
-        local.generate(loaded, prompts, max_new_tokens=tokens, stop_ids=())
+        local.generate(either, prompts, max_new_tokens=tokens, stop_ids=())
 
 
-def test_a_stream_gives_the_same_tokens_as_a_batch(loaded: LoadedModel) -> None:
+def test_a_stream_gives_the_same_tokens_as_a_batch(loaded: LoadedModel, either: AnyModel) -> None:
     prompts = prompts_of([12, 30, 7])
     stop = stops_that_happen(loaded, prompts, 16)
-    answers = local.generate(loaded, prompts, max_new_tokens=16, stop_ids=stop)
+    answers = local.generate(either, prompts, max_new_tokens=16, stop_ids=stop)
     for prompt, answer in zip(prompts, answers, strict=True):
-        streamed = local.stream(loaded, prompt, max_new_tokens=16, stop_ids=stop)
+        streamed = local.stream(either, prompt, max_new_tokens=16, stop_ids=stop)
         assert list(streamed) == answer.ids
 
 
-def test_a_stream_refuses_before_its_first_token(loaded: LoadedModel) -> None:
+def test_gradients_may_be_made_between_two_tokens_of_a_stream(either: AnyModel) -> None:
+    streamed = local.stream(either, prompts_of([4])[0], max_new_tokens=3, stop_ids=())
+    next(streamed)
+    assert torch.is_grad_enabled()
+    assert len(list(streamed)) == 2
+
+
+def test_a_stream_refuses_before_its_first_token(either: AnyModel) -> None:
     with pytest.raises(ModelError, match="no tokens"):
-        local.stream(loaded, [], max_new_tokens=4, stop_ids=())
+        local.stream(either, [], max_new_tokens=4, stop_ids=())
 
 
 def test_a_recurrent_model_is_answered_row_by_row_and_says_so(loaded: LoadedModel) -> None:

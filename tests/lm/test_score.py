@@ -8,14 +8,22 @@ import torch
 
 from nexa.core.errors import ModelError
 from nexa.lm import score
+from nexa.lm.fused import AnyModel
 from nexa.lm.load import LoadedModel, load
+from nexa.lm.local import open_model
 from nexa.lm.resolve import resolve
 
 DOCUMENTS = [[5, 9, 200, 41, 3], [17, 4], [8], [12, 60, 33, 250, 251, 7, 7, 7]]
 
 
+@pytest.fixture(params=["fused", "transformers"])
+def loaded(tiny_llama: Path, request: pytest.FixtureRequest) -> AnyModel:
+    return open_model(resolve(str(tiny_llama)), dtype="float32", engine=request.param)
+
+
 @pytest.fixture
-def loaded(tiny_llama: Path) -> LoadedModel:
+def theirs(tiny_llama: Path, loaded: AnyModel) -> LoadedModel:
+    """The same model in transformers."""
     return load(resolve(str(tiny_llama)), dtype="float32")
 
 
@@ -30,18 +38,20 @@ def by_hand(loaded: LoadedModel, ids: list[int]) -> float:
     return nats
 
 
-def test_cross_entropy_is_the_sum_over_tokens_of_each_document(loaded: LoadedModel) -> None:
+def test_cross_entropy_is_the_sum_over_tokens_of_each_document(
+    loaded: AnyModel, theirs: LoadedModel
+) -> None:
     nats, tokens = score.cross_entropy(loaded, DOCUMENTS)
     assert tokens == 4 + 1 + 0 + 7
-    assert nats == pytest.approx(sum(by_hand(loaded, ids) for ids in DOCUMENTS), rel=1e-5)
+    assert nats == pytest.approx(sum(by_hand(theirs, ids) for ids in DOCUMENTS), rel=1e-5)
 
 
-def test_one_document_may_be_given_as_it_is(loaded: LoadedModel) -> None:
+def test_one_document_may_be_given_as_it_is(loaded: AnyModel) -> None:
     assert score.cross_entropy(loaded, DOCUMENTS[0]) == score.cross_entropy(loaded, DOCUMENTS[:1])
 
 
 def test_long_documents_are_scored_in_pieces_alike(
-    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+    loaded: AnyModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = score.cross_entropy(loaded, DOCUMENTS)
     monkeypatch.setattr(score, "LOSS_POSITIONS", 3)
@@ -50,24 +60,26 @@ def test_long_documents_are_scored_in_pieces_alike(
     assert nats == pytest.approx(whole[0], rel=1e-6)
 
 
-def test_logits_are_float32_after_each_token(tiny_llama: Path, loaded: LoadedModel) -> None:
+def test_logits_are_float32_after_each_token(
+    tiny_llama: Path, loaded: AnyModel, theirs: LoadedModel
+) -> None:
     ids = DOCUMENTS[3]
     made = score.logits(loaded, ids)
     assert made.shape == (len(ids), 320)
     with torch.no_grad():
-        alone = loaded.model(input_ids=torch.tensor([ids[:4]])).logits[0, -1]
+        alone = theirs.model(input_ids=torch.tensor([ids[:4]])).logits[0, -1]
     torch.testing.assert_close(made[3], alone, rtol=1e-5, atol=1e-5)
-    half = load(resolve(str(tiny_llama)), dtype="bfloat16")
+    half = open_model(resolve(str(tiny_llama)), dtype="bfloat16")
     assert score.logits(half, ids).dtype == torch.float32
 
 
 @pytest.mark.parametrize("documents", [[], [[4], [7]]])
-def test_nothing_to_predict_is_refused(loaded: LoadedModel, documents: list[list[int]]) -> None:
+def test_nothing_to_predict_is_refused(loaded: AnyModel, documents: list[list[int]]) -> None:
     with pytest.raises(ModelError, match="no token to predict"):
         score.cross_entropy(loaded, documents)
 
 
-def test_a_text_longer_than_the_model_is_refused(loaded: LoadedModel) -> None:
+def test_a_text_longer_than_the_model_is_refused(loaded: AnyModel) -> None:
     with pytest.raises(ModelError, match="513 tokens"):
         score.logits(loaded, [5] * 513)
     with pytest.raises(ModelError, match="0 tokens"):

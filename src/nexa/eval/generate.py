@@ -16,8 +16,8 @@ from nexa.core.store import Store
 from nexa.eval.general_text import general_cross_entropy, general_text_sha256
 from nexa.eval.suite import Question, read_suite
 from nexa.lm.chat import ChatTemplate
-from nexa.lm.load import LoadedModel, load
-from nexa.lm.local import CACHE, Generation
+from nexa.lm.fused import AnyModel
+from nexa.lm.local import CACHES, Choice, Engine, Generation, choose, open_model
 from nexa.lm.local import generate as answer
 from nexa.lm.resolve import ModelFiles
 
@@ -26,14 +26,15 @@ from nexa.lm.resolve import ModelFiles
 class GenerateSpec:
     """Which model answers, and how.
 
-    In bfloat16 an answer's words may change with the batch it is made in, so the batch size is
-    part of what is made.
+    In bfloat16 an answer's words may change with the engine and the batch it is made in, so both
+    are part of what is made.
     """
 
     model: ModelFiles
     name: str = where()
     batch_size: int = 64
     dtype: str = "bfloat16"
+    engine: Engine = "auto"
 
 
 def generate(
@@ -64,7 +65,8 @@ def generate(
         )
     questions = read_suite(suite, store)
     keep_pages()
-    loaded = load(spec.model, dtype=spec.dtype)
+    choice = choose(spec.model, dtype=spec.dtype, engine=spec.engine)
+    loaded = open_model(spec.model, dtype=spec.dtype, engine=spec.engine)
     template = ChatTemplate(loaded.tokenizer)
     prompts = [template.prompt(question.messages) for question in questions]
     for question, prompt in zip(questions, prompts, strict=True):
@@ -81,7 +83,8 @@ def generate(
         model=spec.model.ref,
         suite_digest=suite.digest,
         rows=len(made),
-        decoding=_decoding(spec, loaded, suite.body.max_new_tokens),
+        decoding=_decoding(spec, choice, suite.body.max_new_tokens),
+        engine_reason=choice.reason,
         stopped=sum(generation.stopped for generation in made),
         new_tokens=sum(generation.new_tokens for generation in made),
         template_sha256=template.sha256,
@@ -93,7 +96,7 @@ def generate(
     return Draft("answers", spec.name, body, {"answers.jsonl": write_rows(rows)})
 
 
-def require_one_bos(loaded: LoadedModel, row_id: str, prompt: Sequence[int]) -> None:
+def require_one_bos(loaded: AnyModel, row_id: str, prompt: Sequence[int]) -> None:
     """Refuse prompts that no model was trained on: two beginning-of-text tokens, or a lost one.
 
     A tokenizer that puts the token before plain text wants it before a conversation, too; one
@@ -115,18 +118,19 @@ def require_one_bos(loaded: LoadedModel, row_id: str, prompt: Sequence[int]) -> 
         )
 
 
-def _decoding(spec: GenerateSpec, loaded: LoadedModel, max_new_tokens: int) -> dict[str, Any]:
+def _decoding(spec: GenerateSpec, choice: Choice, max_new_tokens: int) -> dict[str, Any]:
     return {
         "method": "greedy",
+        "engine": choice.engine,
         "dtype": spec.dtype,
         "batch_size": spec.batch_size,
-        "cache": CACHE,
+        "cache": CACHES[choice.engine],
         "max_new_tokens": max_new_tokens,
-        "device": loaded.model.device.type,
+        "device": "cpu",  # where `lm.load` and `lm.fused` put a model
     }
 
 
-def _row(loaded: LoadedModel, question: Question, made: Generation) -> dict[str, Any]:
+def _row(loaded: AnyModel, question: Question, made: Generation) -> dict[str, Any]:
     return {
         "id": question.id,
         "text": str(loaded.tokenizer.decode(made.ids, skip_special_tokens=True)),
@@ -137,7 +141,7 @@ def _row(loaded: LoadedModel, question: Question, made: Generation) -> dict[str,
 
 
 def _tell_short_answers(
-    loaded: LoadedModel, questions: Sequence[Question], max_new_tokens: int
+    loaded: AnyModel, questions: Sequence[Question], max_new_tokens: int
 ) -> None:
     """Say so when a right answer would be cut: the suite then asks for what it forbids."""
     targets = [question.target for question in questions]

@@ -60,6 +60,13 @@ class LoadedModel:
     files: ModelFiles
     dtype: str
 
+    @property
+    def positions(self) -> int | None:
+        """How many tokens a text may have, where the config says so."""
+        config = self.model.config.get_text_config()
+        room: int | None = getattr(config, "max_position_embeddings", None)
+        return room
+
     def require_current(self) -> None:
         """Refuse to go on with a module that holds another model's weights by now.
 
@@ -149,9 +156,14 @@ def load_tokenizer(files: ModelFiles) -> PreTrainedTokenizerBase:
 
 
 def release() -> None:
+    """Forget every loaded model and tokenizer: see `release_models`."""
+    _tokenizers.clear()
+    release_models()
+
+
+def release_models() -> None:
     """Forget every loaded model; the memory is free once the callers have let go of theirs."""
     _slots.clear()
-    _tokenizers.clear()
     gc.collect()
     torch.cuda.empty_cache()  # does nothing where CUDA was never used
 

@@ -1,26 +1,39 @@
 """Answers from local weights: greedy, many prompts at once, or token by token for a chat.
 
+Two engines answer: the fused decoder, which is faster, and transformers, which knows all models.
+`choose` says which and why, by config and dtype alone, so that a base and what was trained from it
+always get the same.
+
 Rows are sorted by length, so that little is padded, and leave the batch when they have ended. In
 float32 each answer is the one that its prompt alone would get; in bfloat16 the last bits, and so
-now and then a word, hang on the batch, which is why dtype and batch size belong to a score's
-identity.
+now and then a word, hang on the engine and the batch, which is why engine, dtype and batch size
+belong to a score's identity.
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import torch
+from torch import Tensor
 
 from nexa.core.errors import ModelError
 from nexa.core.events import Progress, emit, progress
+from nexa.lm.decoder.generation import GenerationBatch
 from nexa.lm.decoding import DecodingBatch, attending, can_batch
-from nexa.lm.load import LoadedModel
+from nexa.lm.fused import AnyModel, FusedModel, load_fused, why_not
+from nexa.lm.load import LoadedModel, load
+from nexa.lm.resolve import ModelFiles
 
-# How `generate` keeps keys and values, as it is told in a score's identity.
-CACHE = "static"
+Engine = Literal["auto", "fused", "transformers"]
+
+# How each engine keeps keys and values, as it is told in a score's identity.
+CACHES = {"fused": "contiguous", "transformers": "static"}
 # Rows leave when so large a share of the batch has ended: leaving copies the keys that stay.
 LEAVE_SHARE = 0.25
 REPORT_EVERY_STEPS = 8
@@ -44,8 +57,56 @@ class Generation:
         return len(self.ids) + self.stopped
 
 
+@dataclass(frozen=True)
+class Choice:
+    """Which engine answers, and why it was taken."""
+
+    engine: Literal["fused", "transformers"]
+    reason: str
+
+
+def choose(files: ModelFiles, *, dtype: str, engine: Engine = "auto") -> Choice:
+    """The engine that was asked for; with `auto` the fused one where it can answer.
+
+    Raises:
+        ModelError: the fused one was asked for, and cannot.
+    """
+    if engine == "transformers":
+        return Choice("transformers", "asked for")
+    reason = why_not(files, dtype)
+    if not reason:
+        return Choice("fused", f"it computes {files.config['model_type']} in {dtype}")
+    if engine == "fused":
+        raise ModelError(
+            f"the fused decoder cannot answer for {files.name}",
+            found=reason,
+            fix="take the engine transformers, or auto",
+        )
+    return Choice("transformers", reason)
+
+
+def common_engine(models: Sequence[ModelFiles], *, dtype: str) -> Engine:
+    """What answers for models that are to be compared: `auto` if it comes to the same for all."""
+    chosen = {choose(files, dtype=dtype).engine for files in models}
+    return "auto" if len(chosen) == 1 else "transformers"
+
+
+def open_model(files: ModelFiles, *, dtype: str = "bfloat16", engine: Engine = "auto") -> AnyModel:
+    """Load a model with the engine that `choose` names; a fallback is told.
+
+    Raises:
+        ModelError: a model that cannot be loaded, or that the engine asked for does not compute.
+    """
+    choice = choose(files, dtype=dtype, engine=engine)
+    if choice.engine == "fused":
+        return load_fused(files, dtype=dtype)
+    if engine == "auto":
+        emit("note", text=f"{files.name} is answered by transformers: {choice.reason}")
+    return load(files, dtype=dtype)
+
+
 def generate(
-    loaded: LoadedModel,
+    loaded: AnyModel,
     prompts: Sequence[Sequence[int]],
     *,
     max_new_tokens: int,
@@ -64,9 +125,11 @@ def generate(
     # The longest first: a batch that does not fit into memory fails at once, not at the end.
     order = sorted(range(len(prompts)), key=lambda row: -len(prompts[row]))
     answers: dict[int, Generation] = {}
+    # Not inference mode: masks and angles that are kept for later would then be refused by
+    # autograd in a training that follows in the same process.
     with torch.no_grad(), progress("answering", len(prompts), "rows") as bar:
         pace = _Pace(bar, max_new_tokens)
-        if can_batch(loaded.model):
+        if isinstance(loaded, FusedModel) or can_batch(loaded.model):
             for start in range(0, len(order), batch_size):
                 rows = order[start : start + batch_size]
                 made = _answer_batch(loaded, [prompts[row] for row in rows], stop_ids, pace)
@@ -79,7 +142,7 @@ def generate(
 
 
 def stream(
-    loaded: LoadedModel,
+    loaded: AnyModel,
     prompt_ids: Sequence[int],
     *,
     max_new_tokens: int,
@@ -95,21 +158,39 @@ def stream(
 
 
 def _stream(
-    loaded: LoadedModel, prompt_ids: Sequence[int], max_new_tokens: int, stop_ids: Collection[int]
+    loaded: AnyModel, prompt_ids: Sequence[int], max_new_tokens: int, stop_ids: Collection[int]
 ) -> Iterator[int]:
+    if isinstance(loaded, FusedModel):
+        tokens = _fused_tokens(loaded, prompt_ids)
+    else:
+        tokens = _tokens(loaded, prompt_ids)
+    for token in itertools.islice(tokens, max_new_tokens):
+        if token in stop_ids:
+            return
+        yield token
+
+
+def _fused_tokens(loaded: FusedModel, prompt_ids: Sequence[int]) -> Iterator[int]:
+    # Left before each token is handed out: the mode would hold for the caller's code as well.
+    with torch.no_grad():
+        batch = GenerationBatch(loaded.model, [prompt_ids])
+    while True:
+        yield int(batch.next_ids)
+        with torch.no_grad():
+            batch.step()
+
+
+def _tokens(loaded: LoadedModel, prompt_ids: Sequence[int]) -> Iterator[int]:
     ids = torch.tensor([list(prompt_ids)], device=loaded.model.device)
     state = None
-    for _ in range(max_new_tokens):
+    while True:
         with torch.no_grad():
             made = loaded.model(
                 input_ids=ids, past_key_values=state, use_cache=True, logits_to_keep=1
             )
         state = made.past_key_values
         ids = made.logits[:, -1:].max(-1).indices
-        token = int(ids)
-        if token in stop_ids:
-            return
-        yield token
+        yield int(ids)
 
 
 def _answer_alone(
@@ -122,8 +203,30 @@ def _answer_alone(
     return answer
 
 
+class _Batch(Protocol):
+    """Rows on their way through an engine: `DecodingBatch` or `GenerationBatch`."""
+
+    next_ids: Tensor
+
+    def step(self) -> None:
+        """Append `next_ids` and find the token after it."""
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Take every other row out."""
+
+
+@contextlib.contextmanager
+def _reading(loaded: AnyModel, prompts: Sequence[Sequence[int]], room: int) -> Iterator[_Batch]:
+    """The prompts, read by the engine that the model is loaded for."""
+    if isinstance(loaded, FusedModel):
+        yield GenerationBatch(loaded.model, prompts)
+    else:
+        with attending(loaded.model):
+            yield DecodingBatch(loaded.model, prompts, room=room)
+
+
 def _answer_batch(
-    loaded: LoadedModel,
+    loaded: AnyModel,
     prompts: Sequence[Sequence[int]],
     stop_ids: Collection[int],
     pace: _Pace,
@@ -132,8 +235,7 @@ def _answer_batch(
     start = time.perf_counter()
     ids: list[list[int]] = [[] for _ in prompts]
     answers: list[Generation | None] = [None for _ in prompts]
-    with attending(loaded.model):
-        batch = DecodingBatch(loaded.model, prompts, room=pace.max_new_tokens)
+    with _reading(loaded, prompts, pace.max_new_tokens) as batch:
         inside = list(range(len(prompts)))  # which prompt each row of the batch answers
         while True:
             for row, token in zip(inside, batch.next_ids.tolist(), strict=True):
@@ -186,15 +288,13 @@ class _Pace:
         self._bar.advance(rows - self._bar.done, tokens_per_s=round(tokens_per_s, 1))
 
 
-def _require_room(
-    loaded: LoadedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int
-) -> None:
+def _require_room(loaded: AnyModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
     loaded.require_current()
     if max_new_tokens < 1:
         raise ModelError("an answer needs room for at least one token", found=str(max_new_tokens))
     if empty := [row for row, prompt in enumerate(prompts) if not prompt]:
         raise ModelError(f"prompt {empty[0]} has no tokens: there is nothing to answer")
-    room = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
+    room = loaded.positions
     longest = max((len(prompt) for prompt in prompts), default=0)
     if room is not None and longest + max_new_tokens > room:
         raise ModelError(

@@ -5,14 +5,16 @@ T tokens   V vocabulary
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy as token_losses
 
 from nexa.core.errors import ModelError
-from nexa.lm.load import LoadedModel
+from nexa.lm.decoder.generation import read
+from nexa.lm.documents import Documents
+from nexa.lm.fused import AnyModel, FusedModel
 
 Ids = Sequence[int]
 
@@ -20,7 +22,7 @@ Ids = Sequence[int]
 LOSS_POSITIONS = 256
 
 
-def cross_entropy(loaded: LoadedModel, ids: Ids | Sequence[Ids]) -> tuple[float, int]:
+def cross_entropy(loaded: AnyModel, ids: Ids | Sequence[Ids]) -> tuple[float, int]:
     """Negative log-likelihood of one document or several: (nats in all, tokens predicted).
 
     A document of n tokens predicts n - 1; the first is only read. Documents do not see each
@@ -33,12 +35,9 @@ def cross_entropy(loaded: LoadedModel, ids: Ids | Sequence[Ids]) -> tuple[float,
     for document in _documents(ids):
         if len(document) < 2:
             continue
-        targets = torch.tensor(list(document[1:]), device=loaded.model.device)
-        for piece_TV, wanted_T in zip(
-            _logits(loaded, document[:-1]).split(LOSS_POSITIONS),
-            targets.split(LOSS_POSITIONS),
-            strict=True,
-        ):
+        targets = torch.tensor(list(document[1:])).split(LOSS_POSITIONS)
+        for piece_TV, wanted_T in zip(_pieces(loaded, document[:-1]), targets, strict=True):
+            wanted_T = wanted_T.to(piece_TV.device)
             losses_T = token_losses(piece_TV.float(), wanted_T, reduction="none")
             nats += float(losses_T.double().sum())
         tokens += len(document) - 1
@@ -47,29 +46,34 @@ def cross_entropy(loaded: LoadedModel, ids: Ids | Sequence[Ids]) -> tuple[float,
     return nats, tokens
 
 
-def logits(loaded: LoadedModel, ids: Ids) -> Tensor:
+def logits(loaded: AnyModel, ids: Ids) -> Tensor:
     """The model's logits after each token, `[T, V]` in float32.
 
     Raises:
         ModelError: no tokens, or more than the model has positions for.
     """
-    return _logits(loaded, ids).float()
+    return torch.cat([piece_TV.float() for piece_TV in _pieces(loaded, ids)])
 
 
-def _logits(loaded: LoadedModel, ids: Ids) -> Tensor:
+def _pieces(loaded: AnyModel, ids: Ids) -> Iterator[Tensor]:
+    """Logits of one document, LOSS_POSITIONS at a time, as the model gives them."""
     loaded.require_current()
-    room = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
+    room = loaded.positions
     if not ids or (room is not None and len(ids) > room):
         raise ModelError(
             "a text does not fit into the model",
             found=f"{len(ids)} tokens, {loaded.files.name} has room for 1 to {room}",
         )
+    if isinstance(loaded, FusedModel):
+        with torch.no_grad():
+            hidden_TD = read(loaded.model, [ids], Documents((len(ids),)))
+        return (loaded.model.logits(piece) for piece in hidden_TD.split(LOSS_POSITIONS))
     with torch.no_grad():
         made = loaded.model(
             input_ids=torch.tensor([list(ids)], device=loaded.model.device), use_cache=False
         )
     logits_TV: Tensor = made.logits[0]
-    return logits_TV
+    return iter(logits_TV.split(LOSS_POSITIONS))
 
 
 def _documents(ids: Ids | Sequence[Ids]) -> list[list[int]]:

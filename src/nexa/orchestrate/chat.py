@@ -9,8 +9,8 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from nexa.lm.chat import ChatTemplate
-from nexa.lm.load import LoadedModel, load
-from nexa.lm.local import stream
+from nexa.lm.fused import AnyModel
+from nexa.lm.local import open_model, stream
 from nexa.lm.resolve import Source
 from nexa.orchestrate.models import whole_model
 
@@ -19,7 +19,7 @@ from nexa.orchestrate.models import whole_model
 class Conversation:
     """The turns so far, and the model that answers the next one."""
 
-    loaded: LoadedModel
+    loaded: AnyModel
     template: ChatTemplate
     limit: int
     messages: list[dict[str, str]] = field(default_factory=list)
@@ -35,7 +35,7 @@ class Conversation:
         source: Source = "auto",
     ) -> Conversation:
         """Load a model (any form that `lm.resolve` takes) and begin."""
-        loaded = load(whole_model(model, project=project, source=source))
+        loaded = open_model(whole_model(model, project=project, source=source))
         messages = [{"role": "system", "content": system}] if system else []
         return cls(loaded, ChatTemplate(loaded.tokenizer), limit, messages)
 
