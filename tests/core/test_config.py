@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 
-from nexa.core.config import OTHER_NAMES, SECTIONS, Config, load_config, parse_config
+from nexa.core.config import SECTIONS, Config, load_config, parse_config
+from nexa.core.config_names import OTHER_NAMES, OTHER_VALUES
 from nexa.core.errors import ConfigError
 
 # Entrenar's specification, section 3.3, to the letter.
@@ -77,6 +78,19 @@ def test_entrenars_example_loads_verbatim(tmp_path: Path) -> None:
     assert config.method == "lora"
 
 
+def test_entrenars_headline_of_qlora_loads() -> None:
+    # Section 4.1: QLoRA (rank=64, alpha=16, 4-bit base), AdamW (lr=2e-4, warmup=100 steps).
+    text = ENTRENAR.replace("training:", "training:\n  method: qlora").replace(
+        "lora:\n", "scheduler:\n  warmup_steps: 100\n\nquantize:\n  bits: 4\n\nlora:\n"
+    )
+    config = parse_config(text)
+    assert (config.method, config.method_name) == ("lora", "qlora")
+    assert config.lora is not None
+    assert (config.lora.rank, config.lora.alpha) == (64, 16)
+    assert config.quantization is not None
+    assert config.quantization.bits == 4
+
+
 def test_the_smallest_configuration_has_every_default() -> None:
     config = parse_config(MINIMAL)
     assert config.method == "full"
@@ -115,6 +129,81 @@ def test_a_lora_section_with_nothing_in_it_still_means_lora(section: str) -> Non
 def test_an_asked_for_method_wins_over_what_the_sections_imply() -> None:
     assert parse_config(MINIMAL + "training: {method: lora}\n").method == "lora"
     assert parse_config(MINIMAL + "training: {method: full}\n").method == "full"
+
+
+@pytest.mark.parametrize(
+    ("lines", "method", "name"),
+    [
+        ("training: {method: qlora}", "lora", "qlora"),
+        ("training: {method: qlora}\nquantize: {double: false}", "lora", "qlora"),
+        ("training: {method: qlora}\nlora: {rank: 64, alpha: 16}", "lora", "qlora"),
+        ("quantize:", "lora", "qlora"),
+        ("quantize: {bits: 4, scheme: nf4}\nlora: {rank: 4}", "lora", "qlora"),
+        ("training: {method: dora}", "lora", "dora"),
+        ("training: {method: dora}\nlora: {rank: 4}", "lora", "dora"),
+        ("lora: {dora: true}", "lora", "dora"),
+        ("training: {method: lora}\nlora: {dora: true}", "lora", "dora"),
+        ("training: {method: qlora}\nlora: {dora: true}", "lora", "qlora with dora"),
+        ("lora:", "lora", "lora"),
+        ("training: {method: full}", "full", "full"),
+    ],
+)
+def test_every_method_by_its_name_or_by_its_sections(lines: str, method: str, name: str) -> None:
+    config = parse_config(f"{MINIMAL}{lines}\n")
+    assert (config.method, config.method_name) == (method, name)
+    assert (config.quantization is not None) == name.startswith("qlora")
+    assert config.dora == name.endswith("dora")
+
+
+def test_a_quantised_base_has_its_defaults_or_what_was_said() -> None:
+    asked = parse_config(MINIMAL + "training: {method: qlora}\n").quantization
+    assert asked is not None
+    assert (asked.bits, asked.scheme, asked.double) == (4, "nf4", True)
+    said = parse_config(MINIMAL + "quantize: {double: false}\n").quantization
+    assert said is not None
+    assert said.double is False
+    assert parse_config(MINIMAL).quantization is None
+
+
+def test_every_key_of_the_training_of_this_version_is_read() -> None:
+    config = parse_config(
+        textwrap.dedent("""\
+        model: {path: a/b}
+        data: {train_path: x}
+        optimizer: {name: adamw8bit}
+        scheduler: {name: wsd, warmup_ratio: 0.1, decay_ratio: 0.9}
+        lora: {rslora: true, plus_ratio: 16}
+        training:
+          engine: fused
+          time_budget: 1h30m
+          memory_limit: 6GB
+          checkpoints: {select: best, every: 5}
+          validation: {rows: 8}
+          early_stopping:
+        infra: {max_usd: 5, cost_per_hour_usd: 1.5}
+        """)
+    )
+    training, lora = config.training, config.lora
+    assert (config.optimizer.name, config.scheduler.name) == ("adamw8bit", "wsd")
+    assert (config.scheduler.warmup_ratio, config.scheduler.decay_ratio) == (0.1, 0.9)
+    assert lora is not None
+    assert (lora.rslora, lora.plus_ratio) == (True, 16)
+    assert training.engine == "fused"
+    assert (training.time_budget, training.memory_limit) == (5400, 6 * 10**9)
+    assert (training.checkpoints.select, training.checkpoints.every) == ("best", 5)
+    assert training.validation is not None
+    assert (training.validation.rows, training.validation.every) == (8, "auto")
+    # A section with nothing below it is asked for, also inside another one.
+    assert training.early_stopping is not None
+    assert (training.early_stopping.patience, training.early_stopping.min_delta) == (3, 0.0)
+    assert (config.infra.max_usd, config.infra.cost_per_hour_usd) == (5, 1.5)
+
+
+def test_what_is_not_asked_for_is_not_there() -> None:
+    training = parse_config(MINIMAL).training
+    assert training.validation is training.early_stopping is training.time_budget is None
+    assert training.memory_limit is None
+    assert (training.engine, training.checkpoints.select) == ("auto", "last")
 
 
 def test_target_modules_may_be_named() -> None:
@@ -191,6 +280,60 @@ def test_the_count_of_mistakes_is_in_the_first_line() -> None:
             "training: {method: full}\nlora:",
             "training: the method is full, but there is a lora section",
         ),
+        (
+            "training: {method: full}\nquantize:",
+            "training: the method is full, but there is a quantize section; an adapter on a "
+            "quantised base is method: qlora",
+        ),
+        (
+            "training: {method: lora}\nquantize:",
+            "training: the method is lora, but there is a quantize section",
+        ),
+        (
+            "training: {method: dora}\nquantize:",
+            "training: the method is dora, but there is a quantize section; an adapter on a "
+            "quantised base is method: qlora with lora.dora: true",
+        ),
+        (
+            "training: {method: dora}\nlora: {dora: false}",
+            "training: the method is dora, but lora.dora is false",
+        ),
+        (
+            "scheduler: {decay_ratio: 0.2}",
+            "scheduler.decay_ratio: is a key of the scheduler wsd; this one is linear (got 0.2)",
+        ),
+        (
+            "scheduler: {name: wsd, warmup_ratio: 0.9, decay_ratio: 0.2}",
+            "scheduler.decay_ratio: leaves no room beside warmup_ratio 0.9: their sum is above 1",
+        ),
+        ("scheduler: {name: wsd, decay_ratio: 0}", "scheduler.decay_ratio: should be greater"),
+        ("scheduler: {name: wsdd, decay_ratio: 0.1}", "scheduler.name: should be 'linear', "),
+        (
+            "infra: {max_usd: 5}",
+            "infra.max_usd: needs infra.cost_per_hour_usd above 0: the price is not known (got 5)",
+        ),
+        (
+            "infra: {cost_per_hour_usd: -1, max_usd: 5}",
+            "infra.cost_per_hour_usd: should be greater than or equal to 0 (got -1)",
+        ),
+        (
+            "training: {time_budget: soon}",
+            "training.time_budget: should be a number of seconds, or one with its unit: 90s, 30m",
+        ),
+        ("training: {time_budget: 0s}", "training.time_budget: should be greater than 0"),
+        ("training: {time_budget: true}", "training.time_budget: should be a number of seconds"),
+        (
+            "training: {memory_limit: 6}",
+            "training.memory_limit: should be at least 1MB; with a unit, as in 6GB (got 6)",
+        ),
+        (
+            "training: {memory_limit: 6 GBit}",
+            "training.memory_limit: should be a number of bytes, or one with its unit: 800MB",
+        ),
+        ("lora: {plus_ratio: 0.5}", "lora.plus_ratio: should be greater than or equal to 1"),
+        ("training: {validation: {rows: 0}}", "training.validation.rows: should be greater than"),
+        ("training: {early_stopping: 3}", "training.early_stopping: should be a section"),
+        ("training: {checkpoints: {1: 3}}", "training.checkpoints.1 is not a key: known: every"),
         ("lora: {rank: true}", "lora.rank: should be a valid integer (got True)"),
         ("lora: {rank: 1.5}", "lora.rank: should be a valid integer (got 1.5)"),
         ("lora: {rank: 0}", "lora.rank: should be greater than 0 (got 0)"),
@@ -215,12 +358,12 @@ def test_one_mistake(lines: str, mistake: str) -> None:
     "feature",
     [
         "distill: {teachers: [gpt-4o]}",
-        "quantize: {bits: 4}",
+        "quantize: {bits: 8}",
+        "quantize: {scheme: int8}",
         "feedback: {threshold: 4.0}",
         "tracking: {wandb: true}",
         "training: {deterministic: true}",
-        "training: {method: qlora}",
-        "lora: {dora: true}",
+        "training: {method: qat}",
         "data: {train_path: x, filters: [safety]}",
         "publish: {repo: a/b, format: gguf}",
         "infra: {provider: lambda}",
@@ -279,8 +422,8 @@ def test_a_file_without_sections(text: str, found: str) -> None:
 def test_keys_that_come_in_by_a_merge_are_told_at_their_section() -> None:
     text = f"shared: &shared\n  rnk: 3\n{MINIMAL}lora:\n  <<: *shared\n"
     assert mistakes(text) == [
-        "line 1: shared is not a key: known: model, data, optimizer, scheduler, lora, training, "
-        "eval, publish, infra",
+        "line 1: shared is not a key: known: model, data, optimizer, scheduler, lora, quantize, "
+        "training, eval, publish, infra",
         "line 5: lora.rnk is not a key: did you mean 'rank'?",
     ]
 
@@ -379,11 +522,46 @@ def assert_loads_or_is_refused(text: str) -> None:
 
 def test_what_other_tools_call_a_key_is_told_and_is_there() -> None:
     for other, meant in OTHER_NAMES.items():
-        with pytest.raises(ConfigError, match=f"did you mean .*{meant.rsplit('.', 1)[-1]}"):
-            parse_config(f"model: {{path: m}}\ndata: {{train: t}}\ntraining: {{{other}: 1}}\n")
-        section, *keys = meant.split(".")
-        fields = SECTIONS[section].model_fields
-        assert keys[0] in fields
+        found = mistakes(f"{MINIMAL}training: {{{other}: 1}}\n")
+        assert found == [f"line 3: training.{other} is not a key: did you mean {meant}?"]
+        path, _, value = meant.partition(": ")
+        section, *keys = path.split(".")
+        tree: Any = value or 1
+        for key in reversed(keys):
+            tree = {key: tree}
+        out = StringIO()
+        YAML(typ="safe", pure=True).dump({"training": {}, **{section: tree}}, out)
+        told = mistakes(f"{out.getvalue()}zzzz: 1\n")  # refused, but never for that key
+        assert not any("is not a key" in line and "zzzz" not in line for line in told)
+
+
+def test_what_other_tools_call_a_choice_is_told_and_is_there() -> None:
+    places = {"wsd": "scheduler", "cosine": "scheduler", "constant": "scheduler"}
+    places |= {"adamw": "optimizer", "adamw8bit": "optimizer"}
+    for other, meant in OTHER_VALUES.items():
+        place = f"{places.get(meant, 'training')}.{'name' if meant in places else 'precision'}"
+        section, key = place.split(".")
+        (found,) = mistakes(f"{MINIMAL}{section}: {{{key}: {other}}}\n")
+        assert found.startswith(f"line 3: {place}: should be ")
+        assert found.endswith(f"(got {other!r}): did you mean {meant!r}?")
+        parse_config(f"{MINIMAL}{section}: {{{key}: {meant}}}\n")
+
+
+@pytest.mark.parametrize(
+    ("lines", "meant"),
+    [
+        ("training: {rank: 4}", "lora.rank"),
+        ("training: {warmup_steps: 4}", "scheduler.warmup_steps"),
+        ("optimizer: {patience: 4}", "training.early_stopping.patience"),
+        ("epochs: 3", "training.epochs"),
+        ("training: {checkpoints: {evry: 3}}", "'every'"),
+        ("training: {validation: {row: 3}}", "'rows'"),
+        ("training: {validation: {zzzz: 3}}", None),
+    ],
+)
+def test_a_key_of_another_section_is_told_with_its_section(lines: str, meant: str | None) -> None:
+    (found,) = mistakes(f"{MINIMAL}{lines}\n")
+    assert found.endswith(f"did you mean {meant}?" if meant else "known: rows, every")
 
 
 def test_a_key_like_no_other_is_answered_with_those_there_are() -> None:

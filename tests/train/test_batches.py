@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nexa.train.batches import TokenRow, lay, row_order, split, steps
+from nexa.train.batches import Cut, TokenRow, common_prefix, lay, row_order, split, steps
 from tests.train.sample import random_rows
 
 
@@ -88,3 +88,74 @@ def test_steps_from_the_middle_are_those_of_the_whole_run() -> None:
 
     for start in range(8):
         assert plan(start) == plan(0)[start:]
+
+
+def marked(ids: list[int], trained_from: int) -> TokenRow:
+    return TokenRow("", ids, [place >= trained_from for place in range(len(ids))])
+
+
+def test_what_all_rows_begin_with_is_laid_once() -> None:
+    rows = [marked([1, 2, 3, 4, 5], 4), marked([1, 2, 3, 6, 7, 8], 5), marked([1, 2, 3, 4, 9], 4)]
+    batch = lay(rows, share_prefix=True)
+    assert batch.prefix == 3
+    assert batch.input_ids.tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 4, 9]
+    assert batch.position_ids.tolist() == [0, 1, 2, 3, 4, 3, 4, 5, 3, 4]
+    assert batch.lengths == (3, 2, 3, 2)
+    assert batch.targets.tolist() == [5, 8, 9]
+    assert batch.input_ids[batch.label_positions].tolist() == [4, 7, 4]
+    assert batch.tokens == lay(rows).tokens == 16
+
+
+def test_the_prefix_ends_before_what_predicts_the_first_label() -> None:
+    rows = [marked([1, 2, 3, 4], 2), marked([1, 2, 3, 5], 3)]
+    assert common_prefix(rows) == 1  # token 2 is a label of the first row, position 1 predicts it
+    batch = lay(rows, share_prefix=True)
+    assert batch.label_positions.tolist() == [1, 2, 5]
+    assert min(batch.label_positions.tolist()) >= batch.prefix
+    assert batch.targets.tolist() == [3, 4, 5]
+
+
+def test_a_shared_label_ends_the_prefix() -> None:
+    rows = [marked([1, 2, 3], 0), marked([1, 2, 3], 0)]
+    assert common_prefix(rows) == 0
+    assert lay(rows, share_prefix=True).prefix == 0
+
+
+def test_equal_rows_without_labels_keep_a_token_of_their_own() -> None:
+    rows = [marked([1, 2, 3], 9), marked([1, 2, 3, 4], 9)]
+    assert common_prefix(rows) == 2
+    assert lay(rows, share_prefix=True).lengths == (2, 1, 2)
+
+
+def test_one_row_alone_shares_nothing() -> None:
+    assert lay([marked([1, 2, 3], 2)], share_prefix=True).prefix == 0
+
+
+def test_a_shared_prefix_changes_no_step() -> None:
+    rows = [marked([1, 2, 3, *row.ids], len(row.ids)) for row in random_rows(8)]
+
+    def plan(share: bool) -> list[tuple[int, int, list[int]]]:
+        made = steps(
+            rows, rows_per_step=4, total_steps=2, micro_tokens=99, seed=0, share_prefix=share
+        )
+        return [
+            (s.tokens, s.label_tokens, [t for b in s.batches for t in b.targets.tolist()])
+            for s in made
+        ]
+
+    assert plan(True) == plan(False)
+
+
+def test_a_steps_rows_can_be_cut_anew() -> None:
+    (step,) = steps(random_rows(6), rows_per_step=6, total_steps=1, micro_tokens=4096, seed=0)
+    again = Cut(40).batches(step.learned)
+    assert len(again) > len(step.batches) == 1
+    assert (
+        torch.cat([batch.targets for batch in again]).tolist() == step.batches[0].targets.tolist()
+    )
+
+
+def test_the_largest_batch_of_a_step_is_its_first_but_for_the_room_that_is_left() -> None:
+    rows = random_rows(30)
+    parts = [[len(row.ids) for row in part] for part in split(rows, micro_tokens=64)]
+    assert [max(part) for part in parts] == sorted((max(p) for p in parts), reverse=True)

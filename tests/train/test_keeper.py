@@ -57,6 +57,34 @@ def test_a_resumed_run_keeps_the_one_it_came_from_and_drops_damaged_ones(tmp_pat
     assert names(tmp_path) == ["step-000002", "step-000004"]
 
 
+def test_one_that_a_signal_left_takes_no_regular_one_s_place(tmp_path: Path) -> None:
+    keeper = Keeper(tmp_path, every=4, keep=2)
+    for step in (4, 8, 9, 9):  # 9: a run that was ended, and ended again
+        keeper.save(run_state(step))
+    assert names(tmp_path) == ["step-000004", "step-000008", "step-000009"]
+    keeper.save(run_state(12))
+    assert names(tmp_path) == ["step-000008", "step-000012"]
+
+
+def test_the_way_back_leads_to_a_regular_one_and_voids_what_came_after(tmp_path: Path) -> None:
+    keeper = Keeper(tmp_path, every=4, keep=2)
+    for step in (4, 8, 10):
+        keeper.save(run_state(step))
+    assert keeper.before(3) is None
+    found = keeper.before(11)
+    assert found is not None
+    assert found.step == keeper.newest == 8  # an unbroken run would have no 10
+    keeper.save(run_state(9))
+    assert names(tmp_path) == ["step-000004", "step-000008", "step-000009"]
+    (tmp_path / "step-000008" / "state.json").write_text("damaged")
+    events: list[Event] = []
+    with listening(events.append):
+        found = keeper.before(9)
+    assert found is not None
+    assert found.step == keeper.newest == 4
+    assert "passed over" in notes(events)[0]
+
+
 def test_on_a_full_disk_an_older_one_makes_room(tmp_path: Path) -> None:
     keeper = Keeper(tmp_path, every=1, keep=3, write=disk_for(2))
     for step in (1, 2, 3):

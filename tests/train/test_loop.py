@@ -2,41 +2,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch import Tensor
 
 from nexa.core.errors import TrainingError
 from nexa.lm.adapters import LoraSpec, attach
-from nexa.train.batches import Batch, Step, TokenRow, lay, steps
-from nexa.train.executor import generic
+from nexa.train.accumulate import Accumulation
+from nexa.train.batches import Cut, Step, TokenRow, lay, steps
+from nexa.train.generic import generic
 from nexa.train.loop import StepRecord, train
 from tests.support.tiny import tiny_model
+from tests.train.bigram import Bigram
 from tests.train.sample import random_rows
-
-
-class Bigram:
-    """The smallest executor there is: the next token by the last one alone."""
-
-    def __init__(self) -> None:
-        self.table = nn.Parameter(torch.zeros(300, 300))
-
-    def forward_loss(self, batch: Batch) -> tuple[Tensor, int]:
-        logits = self.table[batch.input_ids[batch.label_positions]]
-        return cross_entropy(logits, batch.targets, reduction="sum"), len(batch.targets)
-
-    def adapters(self) -> list[nn.Parameter]:
-        return [self.table]
-
-    def state(self) -> dict[str, Tensor]:
-        return {"table": self.table.detach().clone()}
 
 
 def run(executor: Bigram, plan: Iterable[Step], *, clip: float = 0.0) -> list[StepRecord]:
     optimizer = torch.optim.SGD(executor.adapters(), lr=1.0)
-    return list(train(executor, plan, optimizer, lambda i: 1 / (i + 1), max_grad_norm=clip, seed=0))
+    return list(
+        train(
+            executor,
+            plan,
+            optimizer,
+            lambda i: 1 / (i + 1),
+            accumulate=Accumulation(Cut(4096)),
+            max_grad_norm=clip,
+            seed=0,
+        )
+    )
 
 
 ROWS = random_rows(8)
@@ -99,9 +94,26 @@ def trained(*, dropout: float, batch_size: int, micro_tokens: int = 4096) -> lis
     optimizer = torch.optim.SGD(lora.parameters, lr=0.5)
     plan = steps(ROWS, rows_per_step=batch_size, total_steps=3, micro_tokens=micro_tokens, seed=0)
     with generic(model, lora, ROWS) as executor:
-        for _ in train(executor, plan, optimizer, lambda _: 0.5, max_grad_norm=1.0, seed=5):
-            pass
+        loop = train(
+            executor,
+            plan,
+            optimizer,
+            lambda _: 0.5,
+            accumulate=Accumulation(Cut(micro_tokens)),
+            max_grad_norm=1.0,
+            seed=5,
+        )
+        list(loop)
     return [p.detach() for p in lora.parameters]
+
+
+def test_what_is_written_of_a_step_is_the_same_on_every_machine() -> None:
+    record = StepRecord(3, 1, 0.5, 1e-3, 100, 40, 0.9, seconds=1.25)
+    names = [*("step", "epoch", "loss", "lr", "tokens", "label_tokens", "grad_norm")]
+    assert list(record.told()) == names
+    more = replace(record, validation_loss=0.75, rolled_back=2).told()
+    assert (more["validation_loss"], more["rolled_back"]) == (0.75, 2)
+    assert len(more) == len(names) + 2
 
 
 def test_micro_tokens_never_change_the_result() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -16,24 +17,43 @@ from nexa.core.events import Event, listening
 from nexa.core.hardware import this_machine
 from nexa.core.records import Artifact, DatasetBody
 from nexa.core.store import Store
+from nexa.lm.adapters import LoraSpec
 from nexa.lm.resolve import ModelFiles
 from nexa.train import checkpoint, resume
 from nexa.train.checkpoint import RunState, newest_valid
 from nexa.train.finetune import finetune
+from nexa.train.loop import StepRecord
 from nexa.train.optim import optimizer
-from nexa.train.spec import OptimizerSpec, TrainSpec
+from nexa.train.spec import OptimizerSpec, Resolved, SchedulerSpec, TrainSpec, ValidationSpec
+from tests.train.bigram import RESOLVED
 from tests.train.sample import notes
 from tests.train.stopping import SMALL, at, contents, drop, spec_of
 
 FULL = {"lora": None, "method": "full", "optimizer": OptimizerSpec(lr=1e-3, weight_decay=0.1)}
 SGD = {"optimizer": OptimizerSpec("sgd", lr=0.5)}
 BFLOAT16 = {**FULL, "precision": "bfloat16"}
+ADAFACTOR = {"optimizer": OptimizerSpec("adafactor", lr=1e-2)}
+EIGHT_BIT = {**FULL, "optimizer": OptimizerSpec("adamw8bit", lr=1e-3)}
+PLUS = {"lora": LoraSpec(4, 8.0, plus_ratio=8.0), "scheduler": SchedulerSpec("wsd")}
+GENERIC, FUSED = ({"engine": name, "lora": LoraSpec(4, 8.0)} for name in ("generic", "fused"))
+FUSED_BFLOAT16 = {**FUSED, "precision": "bfloat16"}
+VALIDATED = {**FUSED, "batch_size": 3, "validation": ValidationSpec(3, every=1), "select": "best"}
+NO_EXTRA = pytest.mark.skipif(
+    importlib.util.find_spec("bitsandbytes") is None, reason="the extra quant is not installed"
+)
 
 
 # -- the same bytes ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("changes", [{}, FULL, SGD, BFLOAT16])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({}, FULL, SGD, BFLOAT16, ADAFACTOR, {**FULL, **ADAFACTOR}, PLUS),
+        *(GENERIC, FUSED, FUSED_BFLOAT16, VALIDATED),
+        pytest.param(EIGHT_BIT, marks=NO_EXTRA),
+    ],
+)
 def test_a_run_that_was_stopped_twice_ends_with_the_bytes_of_an_unbroken_one(
     base: ModelFiles,
     rows: Artifact[DatasetBody],
@@ -173,3 +193,30 @@ def test_the_facts_name_libraries_processor_and_data() -> None:
     assert told["torch"] == torch.__version__
     assert told["rows and masks"] == "ab12"
     assert all(isinstance(value, str) and value for value in told.values())
+
+
+def test_every_kind_of_optimiser_state_comes_back_as_it_was() -> None:
+    pair = [nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2))]
+    sgd = optimizer(OptimizerSpec("sgd"), pair)
+    table = torch.linspace(0, 1, 4)  # one for both, as 8-bit optimisers have it
+    for count, parameter in enumerate(pair):
+        bits = torch.tensor([count, 255], dtype=torch.uint8)
+        sgd.state[parameter] = {
+            "step": count,
+            "bits": bits,
+            "table": table,
+            "momentum_buffer": None,
+        }
+    sizes = {"rows": 1, "total_steps": 1, "steps_per_epoch": 1}
+    record = StepRecord(1, 1, 1.0, 1.0, 1, 1, 1.0)
+    state = resume.snapshot([record], pair, sgd, Resolved(**RESOLVED, **sizes), {})
+    assert len({tensor.data_ptr() for tensor in state.optimizer.values()}) == len(state.optimizer)
+    fresh = optimizer(OptimizerSpec("sgd"), pair)
+    resume.restore(state, pair, fresh)
+    for count, parameter in enumerate(pair):
+        found = fresh.state[parameter]
+        assert found["step"] == count
+        assert isinstance(found["step"], int)
+        assert found["bits"].dtype == torch.uint8
+        assert found["bits"].tolist() == [count, 255]
+        assert torch.equal(found["table"], table)

@@ -12,7 +12,8 @@ from nexa.core.records import Artifact, Draft, SuiteBody
 from nexa.core.store import Store
 from nexa.lm.chat import ChatTemplate
 from nexa.train.batches import TokenRow
-from nexa.train.rows import TrainingRows, mask_digest, training_rows
+from nexa.train.rendered import mask_digest
+from nexa.train.rows import TrainingRows, training_rows
 from tests.train.sample import conversation, dataset, random_rows
 
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from transformers import GPT2Config, LlamaConfig
 
 from nexa.core.errors import ConfigError
 from nexa.core.hardware import this_machine
@@ -11,10 +10,10 @@ from nexa.core.identity import fingerprint
 from nexa.lm.adapters import LoraSpec
 from nexa.lm.resolve import ModelFiles
 from nexa.train.spec import (
+    QuantizeSpec,
     SchedulerSpec,
     TrainSpec,
     resolve_every,
-    resolve_micro_tokens,
     resolve_precision,
 )
 
@@ -54,6 +53,11 @@ def test_an_adapter_and_all_weights_exclude_each_other() -> None:
     assert TrainSpec(MODEL).adapter == LoraSpec()
 
 
+def test_a_quantised_base_cannot_be_trained_itself() -> None:
+    with pytest.raises(ConfigError, match="quantised base"):
+        TrainSpec(MODEL, method="full", quantize=QuantizeSpec())
+
+
 def test_warm_up_is_a_number_of_steps_or_a_share_of_them() -> None:
     assert SchedulerSpec().warmup(100) == 0
     assert SchedulerSpec(warmup_steps=7).warmup(100) == 7
@@ -85,36 +89,3 @@ def test_a_checkpoint_comes_ten_times_a_run_within_limits(total: int, lora: int,
     assert resolve_every(None, total, "lora") == lora
     assert resolve_every(None, total, "full") == full
     assert resolve_every(7, total, "full") == 7
-
-
-SMOL = LlamaConfig(
-    hidden_size=576,
-    intermediate_size=1536,
-    num_attention_heads=9,
-    num_key_value_heads=3,
-    num_hidden_layers=30,
-)
-
-
-def test_micro_tokens_fill_half_of_the_memory_at_most() -> None:
-    def chosen(gigabytes: float, precision: str = "bfloat16") -> int:
-        return resolve_micro_tokens(None, SMOL, precision, int(gigabytes * 1e9))
-
-    assert chosen(24) == 4096
-    assert chosen(8) < 4096
-    assert chosen(1) == 512
-    assert chosen(12, "float32") <= chosen(12) / 2
-
-
-def test_micro_tokens_that_are_asked_for_are_taken() -> None:
-    assert resolve_micro_tokens(100, SMOL, "bfloat16", 1) == 100
-
-
-def test_a_model_that_names_no_mlp_is_taken_to_have_one_of_four_times_its_width() -> None:
-    config = GPT2Config(n_embd=576, n_layer=30, n_head=9)
-    wide = LlamaConfig(
-        hidden_size=576, intermediate_size=4 * 576, num_hidden_layers=30, num_attention_heads=9
-    )
-    for gigabytes in (2, 4, 8, 16):
-        args = ("bfloat16", gigabytes * 10**9)
-        assert resolve_micro_tokens(None, config, *args) == resolve_micro_tokens(None, wide, *args)

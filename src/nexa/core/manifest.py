@@ -100,8 +100,15 @@ class RunManifest(BaseModel):
     lock_digest: str | None = Field(default=None, description="sha256 over versions")
     versions: dict[str, str] = Field(default_factory=dict, description="library -> version")
     machine: dict[str, Any] = Field(default_factory=dict, description="CPU, cores, memory, GPUs")
+    memory: dict[str, int] = Field(
+        default_factory=dict,
+        description="bytes of the training: estimated and rehearsed by the check, and its peak",
+    )
     evidence: str = Field(default="real", description="how the provider's driver was proved")
     config_sha256: str | None = Field(default=None, description="of config.yaml as it was read")
+    method: str | None = Field(
+        default=None, description="how it was trained: LoRA, QLoRA, DoRA..., all weights"
+    )
     seed: int | None = Field(default=None, description="of data order, adapter and dropout")
     template_sha256: str | None = Field(default=None, description="of the chat template")
     mask_sha256: str | None = Field(default=None, description="over token ids and loss masks")

@@ -27,6 +27,18 @@ class Body(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _is_none(value: object) -> bool:
+    """For a field that a later version added: left out while it is None.
+
+    So a record that was sealed before has the digest it had.
+    """
+    return value is None
+
+
+Variant = Literal["rslora", "dora", "dora+rslora"]
+VARIANT = "what the adapter is more than LoRA; null: plain LoRA, or no adapter"
+
+
 class ModelRef(Body):
     """Which model, exactly: where it came from and the digest of its files."""
 
@@ -101,7 +113,24 @@ class CheckpointBody(Body):
     method: Literal["lora", "full"] = Field(description="adapter or all weights")
     rank: int | None = Field(default=None, description="of the adapter")
     alpha: float | None = Field(
-        default=None, description="of the adapter; its scale is alpha / rank"
+        default=None,
+        description="of the adapter; its scale is alpha / rank, of rsLoRA alpha / sqrt(rank)",
+    )
+    variant: Variant | None = Field(default=None, description=VARIANT, exclude_if=_is_none)
+    plus_ratio: float | None = Field(
+        default=None,
+        description="of LoRA+: the learning rate of B over that of A",
+        exclude_if=_is_none,
+    )
+    quantization: Literal["nf4"] | None = Field(
+        default=None,
+        description="the form the frozen base was trained on and merged in; null: its own dtype",
+        exclude_if=_is_none,
+    )
+    double_quantization: bool | None = Field(
+        default=None,
+        description="whether the scales of that form were quantised too",
+        exclude_if=_is_none,
     )
     target_modules: list[str] = Field(
         default_factory=list, description="names of the linear layers that were adapted"
@@ -118,6 +147,18 @@ class CheckpointBody(Body):
     first_loss: float = Field(description="nats a label token, first step")
     final_loss: float = Field(description="mean loss of the last epoch")
     epoch_losses: list[float] = Field(description="mean of each epoch")
+    stopped: str | None = Field(
+        default=None, description="why the training ended before its last step, and after which"
+    )
+    best_step: int | None = Field(
+        default=None, description="the step whose weights these are, where the best are selected"
+    )
+    rollbacks: list[str] = Field(
+        default_factory=list, description="returns to an earlier step, because of a loss spike"
+    )
+    validation_rows: int = Field(
+        default=0, description="rows kept out of the training split to measure by"
+    )
     template_sha256: str = Field(description="of the chat template")
     mask_sha256: str = Field(description="sha256 over the rows' token ids and loss masks")
     end_of_turn: list[int] = Field(description="token ids that end an answer")
@@ -136,7 +177,15 @@ class AdoptedBody(Body):
     method: Literal["lora", "full"] = Field(description="an adapter, or a whole model")
     rank: int | None = Field(default=None, description="of the adapter")
     alpha: float | None = Field(
-        default=None, description="of the adapter; its scale is alpha / rank"
+        default=None,
+        description="of the adapter; its scale is alpha / rank, of rsLoRA alpha / sqrt(rank)",
+    )
+    variant: Variant | None = Field(default=None, description=VARIANT, exclude_if=_is_none)
+    ranks: list[int] | None = Field(
+        default=None, description="where layers differ: every rank", exclude_if=_is_none
+    )
+    alphas: list[float] | None = Field(
+        default=None, description="where layers differ: every alpha", exclude_if=_is_none
     )
     target_modules: list[str] = Field(
         default_factory=list, description="names of the linear layers that are adapted"
@@ -170,7 +219,10 @@ class AnswersBody(Body):
     model: ModelRef = Field(description="who answered")
     suite_digest: str = Field(description="the suite's record")
     rows: int = Field(description="answers")
-    decoding: dict[str, Any] = Field(description="dtype, batch size, cache, max_new_tokens, greedy")
+    decoding: dict[str, Any] = Field(
+        description="engine, dtype, batch size, cache, max_new_tokens, greedy"
+    )
+    engine_reason: str = Field(default="", description="why that engine answered")
     stopped: int = Field(description="answers that ended with an end-of-turn token")
     new_tokens: int = Field(description="tokens written, all answers")
     template_sha256: str = Field(description="of the chat template")

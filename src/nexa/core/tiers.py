@@ -66,6 +66,11 @@ class Tiers:
         return Store(self.root / ".nexa" / "store")
 
     @property
+    def rendered(self) -> Path:
+        """Rows as token ids, to start sooner; may be removed at any time."""
+        return self.root / ".nexa" / "cache" / "rendered"
+
+    @property
     def hub(self) -> Path:
         """The local folder that stands in for a Hub."""
         return self.root / ".nexa" / "hub"

@@ -1,10 +1,11 @@
 """Which rows an optimiser step holds, and how they are laid into flat batches.
 
 A batch is whole rows laid end to end, never padded, up to `micro_tokens`; the model sees where
-each document begins by its position ids. The order of rows is a pure function of (seed, epoch,
-row), so a resumed run needs no replay, and a new row does not reshuffle the others.
+each document begins by its position ids. What all rows of a batch begin with may be laid once, as
+the piece that every other goes on from. The order of rows is a pure function of (seed, epoch, row),
+so a resumed run needs no replay, and a new row does not reshuffle the others.
 
-    T tokens of a batch   N label positions in it
+    T tokens of a batch   N label positions in it   P tokens of a shared beginning
 """
 
 from __future__ import annotations
@@ -33,13 +34,37 @@ class TokenRow:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows laid end to end. `hidden[label_positions]` predicts `targets`."""
+    """Rows laid end to end. `hidden[label_positions]` predicts `targets`.
+
+    With a `prefix` the first of `lengths` is that beginning, and the others are what each row has
+    after it.
+    """
 
     input_ids: Tensor  # [T]
-    position_ids: Tensor  # [T], restarts at 0 with every document
-    lengths: tuple[int, ...]  # tokens of each document; they add up to T
-    label_positions: Tensor  # [N]
+    position_ids: Tensor  # [T], restarts at 0 with every document, or at P after a prefix
+    lengths: tuple[int, ...]  # tokens of each piece; they add up to T
+    label_positions: Tensor  # [N], none of them in the prefix
     targets: Tensor  # [N]
+    prefix: int = 0  # P: tokens that all rows begin with, computed once; 0: none
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the rows, a shared beginning counted for each of them."""
+        return sum(self.lengths) + (self.prefix * (len(self.lengths) - 2) if self.prefix else 0)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How a step's rows are cut into batches; none of it changes what the step learns."""
+
+    micro_tokens: int  # tokens a batch holds at most, unless one row alone has more
+    padded: bool = False  # the executor pads each batch to its longest row: that counts too
+    share_prefix: bool = False  # what all rows of a batch begin with is laid once
+
+    def batches(self, rows: Sequence[TokenRow]) -> tuple[Batch, ...]:
+        """Rows laid into batches, longest first."""
+        parts = split(rows, micro_tokens=self.micro_tokens, padded=self.padded)
+        return tuple(lay(part, share_prefix=self.share_prefix) for part in parts)
 
 
 @dataclass(frozen=True)
@@ -50,11 +75,12 @@ class Step:
     epoch: int  # from 0
     batches: tuple[Batch, ...]
     rows: int
+    learned: tuple[TokenRow, ...] = ()  # the rows themselves, to be cut anew
 
     @property
     def tokens(self) -> int:
-        """Tokens that go through the model."""
-        return sum(sum(batch.lengths) for batch in self.batches)
+        """Tokens of its rows, however they are laid."""
+        return sum(batch.tokens for batch in self.batches)
 
     @property
     def label_tokens(self) -> int:
@@ -70,6 +96,7 @@ def steps(
     micro_tokens: int,
     seed: int,
     padded: bool = False,
+    share_prefix: bool = False,
     start: int = 0,
 ) -> Iterator[Step]:
     """The run's optimiser steps from `start` on. The last one of an epoch holds the rows left.
@@ -77,17 +104,17 @@ def steps(
     A step is the same whether or not those before it were walked through: a resumed run needs no
     replay.
 
-    `padded` says that the executor will pad each batch to its longest row, so that `micro_tokens`
-    counts padding too. Neither changes what a step learns.
+    `micro_tokens`, `padded` and `share_prefix` are those of `Cut`.
     """
+    cut = Cut(micro_tokens, padded, share_prefix)
     per_epoch = -(-len(rows) // rows_per_step)
     for index in range(start, total_steps):
         epoch, place = divmod(index, per_epoch)
         if place == 0 or index == start:
             order = row_order([row.row_id for row in rows], seed=seed, epoch=epoch)
-        chosen = [rows[i] for i in order[place * rows_per_step : (place + 1) * rows_per_step]]
-        parts = split(chosen, micro_tokens=micro_tokens, padded=padded)
-        yield Step(index, epoch, tuple(lay(part) for part in parts), len(chosen))
+        mine = order[place * rows_per_step : (place + 1) * rows_per_step]
+        chosen = tuple(rows[i] for i in mine)
+        yield Step(index, epoch, cut.batches(chosen), len(chosen), chosen)
 
 
 def row_order(row_ids: Sequence[str], *, seed: int, epoch: int) -> list[int]:
@@ -117,17 +144,42 @@ def split(
     return batches
 
 
-def lay(rows: Sequence[TokenRow]) -> Batch:
-    """Lay rows end to end."""
-    lengths = tuple(len(row.ids) for row in rows)
-    ids = torch.tensor([token for row in rows for token in row.ids])
-    trained = torch.tensor([mark for row in rows for mark in (False, *row.trained[1:])])
+def lay(rows: Sequence[TokenRow], share_prefix: bool = False) -> Batch:
+    """Lay rows end to end; with `share_prefix`, what they all begin with only once."""
+    prefix = common_prefix(rows) if share_prefix and len(rows) > 1 else 0
+    shared = [TokenRow("", rows[0].ids[:prefix], [False] * prefix)] if prefix else []
+    begins = [0] * len(shared) + [prefix] * len(rows)
+    pieces = [*shared, *(TokenRow("", row.ids[prefix:], row.trained[prefix:]) for row in rows)]
+    lengths = tuple(len(piece.ids) for piece in pieces)
+    ids = torch.tensor([token for piece in pieces for token in piece.ids])
+    # The first token of a piece is never a target: there is nothing of its own before it.
+    trained = torch.tensor([mark for piece in pieces for mark in (False, *piece.trained[1:])])
     targets_at = trained.nonzero().flatten()
+    ranges = zip(begins, lengths, strict=True)
     return Batch(
         input_ids=ids,
-        position_ids=torch.cat([torch.arange(length) for length in lengths]),
+        position_ids=torch.cat([torch.arange(begin, begin + n) for begin, n in ranges]),
         lengths=lengths,
-        # A token is predicted from the position before it, which is in the same document.
+        # A token is predicted from the position before it, which is in the same piece.
         label_positions=targets_at - 1,
         targets=ids[targets_at],
+        prefix=prefix,
     )
+
+
+def common_prefix(rows: Sequence[TokenRow]) -> int:
+    """Tokens that all rows begin with and that none of them needs for itself.
+
+    It ends before the position that predicts any row's first label, and every row goes on after it.
+    """
+    # Of sorted lists, the first and the last differ no later than any two others.
+    low, high = min(row.ids for row in rows), max(row.ids for row in rows)
+    shorter = min(len(low), len(high))
+    alike = next((i for i in range(shorter) if low[i] != high[i]), shorter)
+    return max(0, min(alike, *(_own_from(row) for row in rows)))
+
+
+def _own_from(row: TokenRow) -> int:
+    """The first position that only this row may compute."""
+    first = next((i for i, mark in enumerate(row.trained) if mark and i), len(row.ids))
+    return first - 1

@@ -3,7 +3,9 @@
     run_state/step-000020/
       trained.safetensors     what is trained, float32
       optimizer.safetensors   the optimiser's tensors (AdamW: both moments and its own step)
-      state.json              steps done, the records of them, and what exactness depends on
+      best.safetensors        the weights with the lowest validation loss, where those are selected
+      state.json              steps done, their records, what happened on the way, and what
+                              exactness depends on
       resolved.json           every automatic choice of the run
       CHECKPOINT.json         the digest of each of these; written last
 
@@ -24,7 +26,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +38,15 @@ from nexa.core.errors import IntegrityError, StorageError
 from nexa.core.events import emit
 from nexa.core.identity import sha256_file
 from nexa.core.store import free_bytes, storage_error, sync_folder, write_atomic
+from nexa.train.optim import BYTES_KEPT
 
-SCHEMA = "nexa.run-state/1"
+SCHEMA = "nexa.run-state/2"
 MARKER = "CHECKPOINT.json"
-TRAINED, OPTIMIZER = "trained.safetensors", "optimizer.safetensors"
+TRAINED, OPTIMIZER, BEST = "trained.safetensors", "optimizer.safetensors", "best.safetensors"
 STATE, RESOLVED = "state.json", "resolved.json"
-FILES = (TRAINED, OPTIMIZER, STATE, RESOLVED)
+FILES = (TRAINED, OPTIMIZER, BEST, STATE, RESOLVED)
 NAME = re.compile(r"step-(\d{6,})")
 
-# Float32 numbers kept for each trained one: itself, and what the optimiser remembers of it.
-NUMBERS_KEPT = {"adamw": 3, "sgd": 1}
 RECORDS_BYTES = 1 << 20  # for the small files: a step's record is about 150 bytes
 
 
@@ -59,11 +60,13 @@ class RunState:
     records: list[dict[str, Any]]  # one for each step done
     resolved: dict[str, Any]
     facts: dict[str, str]  # what else equal bytes depend on: libraries, processor, data
+    history: dict[str, Any] = field(default_factory=dict)  # what happened that no record tells
+    best: dict[str, Tensor] = field(default_factory=dict)  # as `trained`; empty: none is selected
 
 
-def size_bytes(parameters: int, optimizer: str) -> int:
-    """The size of one checkpoint of so many trained numbers."""
-    return 4 * parameters * NUMBERS_KEPT[optimizer] + RECORDS_BYTES
+def size_bytes(parameters: int, optimizer: str, *, best: bool = False) -> int:
+    """The most that one checkpoint of so many trained numbers takes, with the best ones or not."""
+    return parameters * (BYTES_KEPT[optimizer] + (4 if best else 0)) + RECORDS_BYTES
 
 
 def save(folder: Path, state: RunState) -> Path:
@@ -132,6 +135,8 @@ def read(place: Path) -> RunState:
         records=state["records"],
         resolved=json.loads((place / RESOLVED).read_bytes()),
         facts=state["facts"],
+        history=state["history"],
+        best=_read_tensors(place / BEST),
     )
 
 
@@ -166,7 +171,8 @@ def _write(aside: Path, state: RunState) -> None:
     """The files, each on the disk before the next, then the marker that vouches for them."""
     _write_tensors(aside / TRAINED, state.trained)
     _write_tensors(aside / OPTIMIZER, state.optimizer)
-    told = {"step": state.step, "records": state.records, "facts": state.facts}
+    _write_tensors(aside / BEST, state.best)
+    told = {name: getattr(state, name) for name in ("step", "records", "facts", "history")}
     for name, value in ((STATE, told), (RESOLVED, state.resolved)):
         write_atomic(aside / name, json.dumps(value).encode())
     digests = {name: sha256_file(aside / name) for name in FILES}

@@ -25,6 +25,7 @@ from nexa.core.errors import (
 )
 from nexa.core.overlap import Example, leaks
 from nexa.train.batches import Step, TokenRow
+from nexa.train.spikes import Astray
 
 # Shares of rows. A few answers may be cut or end oddly in any data; more than one in a hundred is
 # a fault of the length or of the template.
@@ -229,10 +230,15 @@ def check_trainable(parameters: Sequence[nn.Parameter]) -> None:
 
 
 def check_step(step: Step, *, loss: float, grad_norm: float) -> None:
-    """Loss and gradient are numbers, and neither is nothing."""
+    """Loss and gradient are numbers, and neither is nothing.
+
+    Raises:
+        Astray: one is no number; an earlier state may lead past it.
+        TrainingError: one is zero.
+    """
     where = f"step {step.index + 1}: loss {loss:.6g}, gradient norm {grad_norm:.6g}"
     if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-        raise TrainingError(
+        raise Astray(
             "training stopped: the loss or its gradient is not a number",
             found=where,
             fix="lower optimizer.lr, or set training.precision: float32",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nexa.core.errors import StorageError
+from nexa.core.errors import IntegrityError, StorageError
 from nexa.core.events import emit
 from nexa.core.store import require_space
 from nexa.train import checkpoint
@@ -36,10 +36,31 @@ class Keeper:
         return checkpoint.step_of(self.kept[-1].name) if self.kept else None
 
     def resumed(self, step: int) -> None:
-        """Say that the checkpoint of this step was read and is whole."""
-        self.kept = [self.folder / f"step-{step:06d}"]
+        """Say that the checkpoint of this step was read and is whole: later ones are void."""
+        there = reversed(checkpoint.checkpoints(self.folder))
+        self.kept = [place for place in there if checkpoint.step_of(place.name) <= step]
 
-    def make_room(self, parameters: int, optimizer: str, result_bytes: int) -> None:
+    def before(self, step: int) -> RunState | None:
+        """The newest regular checkpoint of at most this step; it is then the newest of all.
+
+        One that a signal left is none: an unbroken run would not have it.
+        """
+        for place in reversed(self.kept):
+            number = checkpoint.step_of(place.name)
+            if number > step or number % self.every:
+                continue
+            try:
+                found = checkpoint.read(place)
+            except IntegrityError as error:
+                emit("note", text=f"checkpoint passed over: {error.what} ({error.found})")
+                continue
+            self.resumed(number)
+            return found
+        return None
+
+    def make_room(
+        self, parameters: int, optimizer: str, result_bytes: int, *, best: bool = False
+    ) -> None:
         """Check that all checkpoints that will stand at once, and the result, have room.
 
         Raises:
@@ -47,7 +68,7 @@ class Keeper:
         """
         checkpoint.sweep(self.folder)
         missing = max(1, self.keep + 1 - len(self.kept))  # the newest is there before one goes
-        size = missing * checkpoint.size_bytes(parameters, optimizer)
+        size = missing * checkpoint.size_bytes(parameters, optimizer, best=best)
         require_space(self.folder, size + result_bytes, f"{missing} checkpoints of the run")
 
     def due(self, step: int, total_steps: int) -> bool:
@@ -68,7 +89,7 @@ class Keeper:
             text = f"no checkpoint of step {state.step}: {error.what}; step {self.newest} is kept"
             emit("note", text=text)
             return
-        self.kept = [*self.kept, place][-self.keep :]
+        self.kept = self._newest_of([*(p for p in self.kept if p != place), place])
         self._remove_others()
         self._commit(place)
 
@@ -76,6 +97,11 @@ class Keeper:
         """Remove every checkpoint: nothing will go on from them."""
         self.kept = []
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _newest_of(self, places: list[Path]) -> list[Path]:
+        """So many regular ones, and the very newest if a signal left it between two of them."""
+        regular = [p for p in places if checkpoint.step_of(p.name) % self.every == 0]
+        return [p for p in places if p in regular[-self.keep :] or p == places[-1]]
 
     def _written(self, state: RunState) -> Path:
         try:

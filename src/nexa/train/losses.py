@@ -8,13 +8,16 @@ For SmolLM2's 49,152 entries and a batch of 4,096 tokens they would be 0.8 GB, f
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
-CHUNK_LOGITS = 1 << 24  # 64 MB in float32: stays near the cache, and large enough for the GEMM
+if TYPE_CHECKING:  # the fused executor has a head of its own, and needs no transformers
+    from transformers import PreTrainedModel
+
+CHUNK_LOGITS = 1 << 24  # 32 MB in bfloat16: large enough for the product
+ROWS_LOGITS = 1 << 20  # 4 MB in float32: what is done to a row's logits stays in the cache
 
 
 @dataclass(frozen=True)
@@ -86,17 +89,11 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         rows = max(1, CHUNK_LOGITS // len(weight_VD))
         for begin in range(0, len(targets_N), rows):
             part = slice(begin, begin + rows)
-            h, y = hidden_ND[part].to(dtype), targets_N[part, None]
-            logits = _logits(h, w, bias, scale, softcap)
-            # Squashed logits z = c tanh(u / c) have the slope 1 - (z / c)^2.
-            slope = None if softcap is None else 1 - (logits / softcap).square()
-            p = torch.log_softmax(logits, -1)
-            total -= p.gather(1, y).sum(dtype=torch.float64)
-            p = p.exp_().scatter_add_(1, y, p.new_full(y.shape, -1.0))
-            g = (p if slope is None else p.mul_(slope)).mul_(scale)
+            h = hidden_ND[part].to(dtype)
+            g = nn.functional.linear(h, w, bias)  # the logits, and in their place their gradient
+            total += _by_logits(g, targets_N[part, None], scale, softcap)
             if grad_b is not None and wants_b:
-                grad_b += g.sum(0)
-            g = g.to(dtype)
+                grad_b += g.sum(0, dtype=torch.float32)
             if grad_h is not None:
                 grad_h[part] = g @ w
             if grad_w is not None:
@@ -111,10 +108,36 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return (*parts, None, None, None)
 
 
+def _by_logits(
+    logits_NV: Tensor, targets_N1: Tensor, scale: float, softcap: float | None
+) -> Tensor:
+    """The loss of unscaled logits, summed in float64, and in their place their gradient.
+
+    A few rows at a time on a CPU: in float32, all of them would go through memory five times.
+    """
+    total = torch.zeros((), dtype=torch.float64, device=logits_NV.device)
+    vocabulary = logits_NV.shape[1]
+    rows = len(logits_NV) if logits_NV.is_cuda else max(1, ROWS_LOGITS // vocabulary)
+    for begin in range(0, len(logits_NV), rows):
+        part = slice(begin, begin + rows)
+        y, logits = targets_N1[part], _squashed(logits_NV[part].float(), scale, softcap)
+        p = torch.log_softmax(logits, -1)
+        total -= p.gather(1, y).sum(dtype=torch.float64)
+        p = p.exp_().scatter_add_(1, y, p.new_full(y.shape, -1.0))
+        if softcap is not None:
+            # Squashed logits z = c tanh(u / c) have the slope 1 - (z / c)^2.
+            p.mul_(1 - (logits / softcap).square())
+        logits_NV[part] = p if scale == 1.0 else p.mul_(scale)
+    return total
+
+
 def _logits(
     h: Tensor, w: Tensor, bias: Tensor | None, scale: float, softcap: float | None
 ) -> Tensor:
-    logits = nn.functional.linear(h, w, bias).float()
+    return _squashed(nn.functional.linear(h, w, bias).float(), scale, softcap)
+
+
+def _squashed(logits: Tensor, scale: float, softcap: float | None) -> Tensor:
     if scale != 1.0:
         logits = logits * scale
     return logits if softcap is None else softcap * torch.tanh(logits / softcap)

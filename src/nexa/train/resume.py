@@ -7,7 +7,8 @@ What has changed is told, and nothing goes on unless the user says that unequal 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,14 @@ from nexa.train.spec import Resolved, TrainSpec, resolve_precision
 
 # Choices that may not differ between the two parts of a run, and those that no flag overrides:
 # with other rows or another length it is another run.
-MUST_EQUAL = ("precision", "threads", "executor", "layout", "head", "micro_tokens")
-SAME_RUN = ("rows", "max_length", "total_steps", "steps_per_epoch", "warmup_steps")
+MUST_EQUAL = (
+    *("precision", "threads", "executor", "layout", "head", "micro_tokens"),
+    *("device", "attention", "kernels", "prefix"),
+)
+SAME_RUN = (
+    *("rows", "validation_rows", "validate_every"),
+    *("max_length", "total_steps", "steps_per_epoch", "warmup_steps"),
+)
 
 
 def facts(machine: Machine, mask_sha256: str) -> dict[str, str]:
@@ -78,7 +85,7 @@ def settle(
         )
     emit("note", text=f"going on inexactly from step {found.step}: {'; '.join(changed)}")
     inexact = (*saved.inexact, *(f"step {found.step}: {change}" for change in changed))
-    return replace(asked, precision=saved.precision, inexact=inexact)
+    return replace(asked, precision=saved.precision, halvings=saved.halvings, inexact=inexact)
 
 
 def snapshot(
@@ -87,20 +94,20 @@ def snapshot(
     optimizer: torch.optim.Optimizer,
     resolved: Resolved,
     facts: dict[str, str],
+    *,
+    history: Mapping[str, Any] | None = None,
+    best: Sequence[Tensor] = (),
 ) -> RunState:
     """The run as it is now. Tensors are not copied: write it before the next step."""
     return RunState(
         step=records[-1].step,
-        trained={f"{i:05d}": p.detach().contiguous() for i, p in enumerate(parameters)},
-        optimizer={
-            f"{index:05d}.{name}": value.contiguous()
-            for index, values in optimizer.state_dict()["state"].items()
-            for name, value in values.items()
-            if isinstance(value, Tensor)
-        },
+        trained=_numbered(parameters),
+        optimizer=_remembered(optimizer),
         records=[asdict(record) for record in records],
         resolved=asdict(resolved),
         facts=facts,
+        history=dict(history or {}),
+        best=_numbered(best),
     )
 
 
@@ -123,17 +130,55 @@ def restore(
         )
     for parameter, name in zip(parameters, sorted(state.trained), strict=True):
         parameter.copy_(state.trained.pop(name))
-    values: dict[int, dict[str, Tensor]] = {}
-    for name in sorted(state.optimizer):
-        index, _, key = name.partition(".")
-        values.setdefault(int(index), {})[key] = state.optimizer.pop(name)
-    whole: dict[str, Any] = optimizer.state_dict()
-    optimizer.load_state_dict({"state": values, "param_groups": whole["param_groups"]})
+    _remember(state.optimizer, optimizer)
     return [StepRecord(**record) for record in state.records]
 
 
+def _numbered(tensors: Sequence[Tensor]) -> dict[str, Tensor]:
+    return {f"{i:05d}": tensor.detach().contiguous() for i, tensor in enumerate(tensors)}
+
+
+def _remembered(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's state as tensors of their own; a plain number becomes one of int64.
+
+    Not by its `state_dict`, whose way back makes every tensor float32, an 8-bit one too.
+    """
+    kept: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for index, parameter in enumerate(_parameters(optimizer)):
+        for name, value in optimizer.state.get(parameter, {}).items():
+            if isinstance(value, int):
+                kept[f"{index:05d}.{name}"] = torch.tensor(value)
+            if isinstance(value, Tensor):
+                shared = value.data_ptr() in places  # as a table that all parameters look up
+                places.add(value.data_ptr())
+                kept[f"{index:05d}.{name}"] = value.clone() if shared else value.contiguous()
+    return kept
+
+
+def _remember(kept: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
+    """The opposite of `_remembered`; takes the tensors out of `kept`."""
+    optimizer.state.clear()
+    parameters = _parameters(optimizer)
+    for whole_name in sorted(kept):
+        index, _, name = whole_name.partition(".")
+        parameter, value = parameters[int(index)], kept.pop(whole_name)
+        is_number = value.dtype == torch.int64 and value.ndim == 0
+        # torch keeps its count of steps on the processor, unless the step is fused on a device.
+        stays = name == "step" and not optimizer.defaults.get("fused")
+        there = value if stays else value.to(parameter.device)
+        optimizer.state[parameter][name] = int(value) if is_number else there
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    """What it moves, in its own order."""
+    groups = [group["params"] for group in optimizer.param_groups]
+    return list(itertools.chain.from_iterable(groups))
+
+
 def _resolved(saved: dict[str, Any]) -> Resolved:
-    return Resolved(**saved | {"inexact": tuple(saved["inexact"])})
+    tuples = {name: tuple(saved.get(name, ())) for name in ("inexact", "halvings")}
+    return Resolved(**saved | tuples)
 
 
 def _differences(then: dict[str, Any], now: dict[str, Any], names: Sequence[str]) -> list[str]:

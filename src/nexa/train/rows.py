@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from nexa.core.store import Store
 from nexa.lm.chat import ChatTemplate
 from nexa.train import guards
 from nexa.train.batches import TokenRow
+from nexa.train.rendered import RenderedRows, mask_digest
 
 Messages = list[dict[str, str]]
 
@@ -32,13 +31,21 @@ class TrainingRows:
     max_length: int
     truncated: int  # rows that were longer
     without_label: int  # rows left out, because no label was left
-    mask_sha256: str  # over token ids and loss masks
+    mask_sha256: str  # over token ids and loss masks, those of `validation` too
+    validation: Sequence[TokenRow] = ()  # taken out of `rows`: only measured
 
 
 def training_rows(
-    dataset: Artifact[DatasetBody], store: Store, chat: ChatTemplate, max_length: int | None
+    dataset: Artifact[DatasetBody],
+    store: Store,
+    chat: ChatTemplate,
+    max_length: int | None,
+    *,
+    kept: RenderedRows | None = None,
 ) -> TrainingRows:
     """Render the split `train`, cut it, and check that it is worth training on.
+
+    What was rendered before is taken from `kept`.
 
     A row longer than `max_length` (None: what the dataset was prepared for, 0: no limit) keeps
     its beginning, so it loses the end of its answer.
@@ -55,7 +62,7 @@ def training_rows(
     conversations = read_conversations(store.path(dataset, "train.parquet"))
     _check_splits(dataset, store, conversations)
     _check_suite(dataset, store, conversations)
-    whole = render(conversations, chat)
+    whole = _rendered(dataset, conversations, chat, kept)
     cut = [_cut(row, limit) for row in whole]
     rows = [row for row in cut if row.labels]
     lost = [a for a, b in zip(whole, cut, strict=True) if a.labels and not b.labels]
@@ -70,6 +77,22 @@ def training_rows(
         truncated=sum(len(a.ids) > len(b.ids) for a, b in zip(whole, cut, strict=True)),
         without_label=len(cut) - len(rows),
         mask_sha256=mask_digest(rows),
+    )
+
+
+def _rendered(
+    dataset: Artifact[DatasetBody],
+    conversations: Sequence[tuple[str, Messages]],
+    chat: ChatTemplate,
+    kept: RenderedRows | None,
+) -> list[TokenRow]:
+    if kept is None:
+        return render(conversations, chat)
+    return kept.get(
+        [row_id for row_id, _ in conversations],
+        content=dataset.files["train.parquet"],
+        template=chat.sha256,
+        render=lambda: render(conversations, chat),
     )
 
 
@@ -94,15 +117,6 @@ def render(conversations: Sequence[tuple[str, Messages]], chat: ChatTemplate) ->
             ) from result
         rows.append(TokenRow(row_id, result.ids, result.trained))
     return rows
-
-
-def mask_digest(rows: Iterable[TokenRow]) -> str:
-    """sha256 over the rows' token ids and loss masks, in order."""
-    digest = hashlib.sha256()
-    for row in rows:
-        digest.update(struct.pack(f"<I{len(row.ids)}I", len(row.ids), *row.ids))
-        digest.update(bytes(row.trained))
-    return digest.hexdigest()
 
 
 def _cut(row: TokenRow, limit: int) -> TokenRow:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -64,7 +64,7 @@ class ValidationSpec:
     """Rows kept out of the training split, and how often their loss is measured."""
 
     rows: int = 32
-    every: int | None = None  # steps; None: as the checkpoints
+    every: int | None = None  # steps; None: as checkpoints by default
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,14 @@ class Limits:
     seconds: float | None = None
     usd: float | None = None
     usd_per_hour: float = 0.0
+
+
+@dataclass(frozen=True)
+class Again:
+    """What a run that is done again (`nexa replay`) came upon, and no recipe tells."""
+
+    last_step: int  # where it ended: a limit in time is not reached twice at the same step
+    halvings: tuple[dict[str, Any], ...] = ()  # where memory was short, as in `Resolved`
 
 
 @dataclass(frozen=True)
@@ -110,12 +118,14 @@ class TrainSpec:
     memory_limit: int | None = where(default=None)  # bytes this process may take; None: no limit
     micro_tokens: int | None = where(default=None)  # tokens a forward pass holds: memory only
     scratch: Path | None = where(default=None)  # where the temporary folder is made
+    rendered: Path | None = where(default=None)  # where rendered rows are kept; None: nowhere
     run_state: Path | None = where(default=None)  # where checkpoints go; None: the run keeps none
     checkpoint_every: int | None = where(default=None)  # steps; None: `resolve_every`
     checkpoint_keep: int = where(default=2)  # checkpoints that are kept; older ones go
     # Takes each checkpoint's folder to a second place, when it is whole.
     commit: Callable[[Path], None] | None = where(default=None)
     allow_inexact: bool = where(default=False)  # resume where equal weights are not promised
+    again: Again | None = where(default=None)
 
     def __post_init__(self) -> None:
         if self.epochs is not None and self.max_steps is not None:
@@ -178,6 +188,13 @@ class Resolved:
     rows_truncated: int
     rows_without_label: int
     inexact: tuple[str, ...] = ()  # what had changed when it was resumed with --allow-inexact
+    device: str = "cpu"  # or cuda: what products are computed on
+    attention: str = "the model's own"  # how each document's attention is computed
+    kernels: str = "plain"  # or compiled: what runs the elementwise work
+    prefix: int = 0  # tokens that all rows begin with and that are computed once; 0: none
+    halvings: tuple[dict[str, Any], ...] = ()  # of micro_tokens: step, from, to, why
+    validation_rows: int = 0  # taken out of the rows to learn from
+    validate_every: int | None = None  # steps
 
     @property
     def engine(self) -> str:
@@ -211,32 +228,3 @@ def resolve_precision(
     if asked != "auto":
         return asked
     return "bfloat16" if this_machine().bf16 else "float32"
-
-
-# A LoRA step over a flat batch saves about this many values a token for its backward pass: for
-# each layer 16 of the model's width, 6 of the MLP's and, with documents of some 250 tokens, 256
-# attention probabilities a head. SmolLM2-135M in bfloat16: 1.2 MB a token told, 1.1 MB measured.
-WIDTHS_A_LAYER, MLP_WIDTHS_A_LAYER, PROBABILITIES_A_HEAD = 16, 6, 256
-LARGEST_MICRO_TOKENS, SMALLEST_MICRO_TOKENS = 4096, 512
-
-
-def resolve_micro_tokens(
-    asked: int | None, config: Mapping[str, Any], precision: str, memory_bytes: int
-) -> int:
-    """Tokens of one forward pass: 4,096, or the largest half of it whose activations fit.
-
-    Fewer are slower, more are no faster (docs/log.md). The budget is half of the machine's whole
-    memory, not of what is free now: the choice must not differ between two runs.
-    """
-    if asked is not None:
-        return asked
-    text = {**config, **(config.get("text_config") or {})}
-    width: int = text["hidden_size"]
-    mlp: int = text.get("intermediate_size") or 4 * width
-    probabilities = PROBABILITIES_A_HEAD * text["num_attention_heads"]
-    values = WIDTHS_A_LAYER * width + MLP_WIDTHS_A_LAYER * mlp + probabilities
-    bytes_a_token = text["num_hidden_layers"] * values * (2 if precision == "bfloat16" else 4)
-    micro_tokens = LARGEST_MICRO_TOKENS
-    while micro_tokens > SMALLEST_MICRO_TOKENS and micro_tokens * bytes_a_token > memory_bytes / 2:
-        micro_tokens //= 2
-    return micro_tokens

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import peft
@@ -34,7 +35,7 @@ from nexa.core.events import Event, listening
 from nexa.lm.adapters import AttachedLora, LoraSpec, attach
 from nexa.train.batches import TokenRow, lay
 from nexa.train.engines import AllWeights
-from nexa.train.executor import GenericExecutor, generic, padded_inputs
+from nexa.train.generic import GenericExecutor, generic, padded_inputs
 from tests.support.tiny import ARCHITECTURES, tiny_model
 from tests.train.sample import random_rows
 
@@ -221,6 +222,12 @@ class Headless(LlamaForCausalLM):
         return None
 
 
+class Rigid(LlamaForCausalLM):
+    """Cannot compute its layers twice."""
+
+    supports_gradient_checkpointing = False
+
+
 def gpt2() -> PreTrainedModel:
     """Dropout by default, in the attention too."""
     return GPT2LMHeadModel(GPT2Config(**SMALL, n_embd=32, n_layer=2, n_head=4))
@@ -308,9 +315,56 @@ def test_padded_equals_flat() -> None:
         flat = loss_and_gradients(executor, [ROWS])
         way = executor.way
     lora = stirred(model)
-    padded_way = type(way)("padded", "asked for", way.head, way.head_reason)
+    padded_way = replace(way, layout="padded", layout_reason="asked for")
     padded = GenericExecutor(model, lora, padded_way, executor.label_head)
     assert_equal(loss_and_gradients(padded, [ROWS]), flat)
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize("make", [tiny_model, gemma2, bloom])
+def test_checkpointing_changes_no_gradient(make: Any, method: str) -> None:
+    """On flat batches too, where the documents have to be known in the recomputation."""
+    torch.manual_seed(0)
+    model = make().eval()
+    trained = stirred(model) if method == "lora" else AllWeights(model)
+    with generic(model, trained, ROWS) as executor:
+        assert not executor.checkpointing
+        plain = loss_and_gradients(executor, [ROWS[:4], ROWS[4:]])
+        executor.checkpointing = True
+        assert executor.checkpointing
+        assert_equal(loss_and_gradients(executor, [ROWS[:4], ROWS[4:]]), plain, tolerance=0.0)
+        assert saved_bytes(executor) < 0.7 * saved_bytes_without(executor)
+    assert not model.is_activation_checkpointing
+
+
+def saved_bytes(executor: GenericExecutor) -> int:
+    """Of different tensors that a pass keeps for its backward, those of the model aside."""
+    own = {p.untyped_storage().data_ptr() for p in executor.model.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss, _ = executor.forward_loss(lay(ROWS))
+    del loss
+    return sum(size for place, size in kept.items() if place not in own)
+
+
+def saved_bytes_without(executor: GenericExecutor) -> int:
+    """The same without checkpointing."""
+    executor.checkpointing = False
+    return saved_bytes(executor)
+
+
+def test_a_model_that_cannot_checkpoint_stays_without() -> None:
+    torch.manual_seed(0)
+    model = Rigid(LlamaConfig(**LLAMA_LIKE)).eval()
+    with running(model) as (executor, _):
+        executor.checkpointing = True
+        assert not executor.checkpointing
 
 
 def test_all_weights_get_the_gradients_of_plain_transformers() -> None:

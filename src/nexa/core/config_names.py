@@ -1,0 +1,73 @@
+"""What other tools call the keys and values of config.yaml: whoever brings one is told ours."""
+
+from __future__ import annotations
+
+QLORA = "training.method: qlora"
+
+# Key elsewhere -> ours, with its section; or ours and the value that means the same.
+OTHER_NAMES = {
+    "base_model": "model.path",
+    "model_name_or_path": "model.path",
+    "dataset": "data.train_path",
+    "train_file": "data.train_path",
+    "validation_file": "data.eval_path",
+    "val_set_size": "data.eval_fraction",
+    "max_seq_length": "data.max_length",
+    "cutoff_len": "data.max_length",
+    "sequence_len": "data.max_length",
+    "per_device_train_batch_size": "data.batch_size",
+    "micro_batch_size": "data.batch_size",
+    "learning_rate": "optimizer.lr",
+    "optim": "optimizer.name",
+    "adam_beta1": "optimizer.betas",
+    "adam_beta2": "optimizer.betas",
+    "gradient_clipping": "optimizer.max_grad_norm",
+    "lr_scheduler_type": "scheduler.name",
+    "lr_scheduler": "scheduler.name",
+    "num_warmup_steps": "scheduler.warmup_steps",
+    "num_decay_steps": "scheduler.decay_ratio",
+    "lora_rank": "lora.rank",
+    "lora_r": "lora.rank",
+    "lora_alpha": "lora.alpha",
+    "lora_dropout": "lora.dropout",
+    "lora_target_modules": "lora.target_modules",
+    "lora_target": "lora.target_modules",
+    "use_dora": "lora.dora",
+    "peft_use_dora": "lora.dora",
+    "use_rslora": "lora.rslora",
+    "peft_use_rslora": "lora.rslora",
+    "loraplus_lr_ratio": "lora.plus_ratio",
+    "loraplus_ratio": "lora.plus_ratio",
+    "load_in_4bit": QLORA,
+    "quantization_bit": QLORA,
+    "bnb_4bit_quant_type": "quantize.scheme",
+    "bnb_4bit_use_double_quant": "quantize.double",
+    "double_quantization": "quantize.double",
+    "finetuning_type": "training.method",
+    "num_train_epochs": "training.epochs",
+    "num_epochs": "training.epochs",
+    "max_train_steps": "training.max_steps",
+    "max_time": "training.time_budget",
+    "gradient_accumulation_steps": "training.gradient_accumulation",
+    "early_stopping_patience": "training.early_stopping.patience",
+    "early_stopping_threshold": "training.early_stopping.min_delta",
+    "eval_steps": "training.validation.every",
+    "load_best_model_at_end": "training.checkpoints.select: best",
+    "save_steps": "training.checkpoints.every",
+    "save_total_limit": "training.checkpoints.keep",
+    "hub_model_id": "publish.repo",
+}
+
+# Value elsewhere -> ours.
+OTHER_VALUES = {
+    "warmup_stable_decay": "wsd",
+    "constant_with_warmup": "constant",
+    "cosine_with_warmup": "cosine",
+    "adamw_torch": "adamw",
+    "adamw_torch_fused": "adamw",
+    "adamw_8bit": "adamw8bit",
+    "adamw_bnb_8bit": "adamw8bit",
+    "paged_adamw_8bit": "adamw8bit",
+    "bf16": "bfloat16",
+    "fp32": "float32",
+}
