@@ -49,6 +49,14 @@ def test_again_it_says_that_nothing_changed(
     assert "  Method: Full fine-tuning\n" in told
 
 
+def test_qlora_says_what_the_base_is_held_in(
+    data: Path, tiny_llama: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["init", "--base", str(tiny_llama), "--data", "data", "--method", "qlora"]
+    assert main(words) == 0
+    assert "  Method: QLoRA (rank=16, alpha=32, base in 4-bit NF4)\n" in capsys.readouterr().out
+
+
 def test_a_file_alone_and_a_folder_of_its_own(
     data: Path, tiny_llama: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

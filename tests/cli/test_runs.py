@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from nexa.cli.main import main
-from tests.support.project import Finished
+from tests.support.project import Finished, train, write_config
 
 Captured = pytest.CaptureFixture[str]
 
@@ -61,9 +62,43 @@ def test_what_was_reused_is_a_line(project: Finished, capsys: Captured) -> None:
     assert main(["train", "-q", "--no-check"]) == 0
     capsys.readouterr()
     assert main(["runs", "show"]) == 0
-    assert "  eval_dataset, suite, dataset, base_answers, " in capsys.readouterr().out
+    assert "  eval_dataset, suite, dataset, checkpoint, " in capsys.readouterr().out
     assert main(["runs", "show", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["reused"][0] == "eval_dataset"
+
+
+def test_how_the_training_went_is_shown(
+    project: Finished, tiny_llama: Path, capsys: Captured
+) -> None:
+    assert main(["runs", "show", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["training"]
+    assert told["steps"] == "4 of 4"
+    assert (told["method"], told["precision"]) == ("lora", "float32")
+    assert "stopped" not in told
+    assert main(["runs", "show"]) == 0
+    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert lines["training.engine"].startswith(("fused", "generic"))
+    shutil.rmtree(project.tiers.store.root / "records")
+    assert main(["runs", "show", "--json"]) == 0
+    assert "training" not in json.loads(capsys.readouterr().out)
+
+
+def test_the_facts_in_which_two_runs_differ_stand_side_by_side(
+    project: Finished, tiny_llama: Path, capsys: Captured
+) -> None:
+    write_config(project.root, tiny_llama, training={"seed": 7})
+    other = train(project.config)
+    assert main(["runs", "diff", project.manifest.run_id]) == 0
+    heading, *rows = capsys.readouterr().out.splitlines()
+    assert heading.split() == ["fact", project.manifest.run_id, other.run_id]
+    facts = {row.split()[0]: row.split()[1:] for row in rows}
+    assert facts["seed"] == ["0", "7"]
+    assert "training.final_loss" in facts
+    assert "dataset_hash" not in facts
+    assert main(["runs", "diff", project.manifest.run_id, other.run_id, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["seed"] == {"a": 0, "b": 7}
+    assert main(["runs", "diff", other.run_id]) == 0
+    assert capsys.readouterr().out == "the same run\n"
 
 
 def test_an_unknown_run_names_those_there_are(project: Finished, capsys: Captured) -> None:

@@ -108,16 +108,16 @@ def test_five_kills_end_with_the_weights_of_an_unbroken_run(
     assert f"{damaged}: trained.safetensors is not what was written" in log
 
 
-# One moment in each part of a run: before anything, in the data, in the questions, in training,
-# at a sealed step, in the merge, in the user's folder, among the deliverables.
+# One moment in each part of a run: before anything, in the data, in the questions, in training, at
+# a sealed step, in the base's answers, in the merge, in the user's folder, among the deliverables.
 EVERYWHERE: tuple[Point, ...] = (
     {"kind": "run.start"},
     {"kind": "step.start", "step": "prepare"},
     {"kind": "step.start", "step": "freeze"},
-    {"kind": "step.start", "step": "generate"},
-    {"kind": "progress", "task": "answering"},
     {"kind": "step.start", "step": "finetune"},
     {"kind": "step.end", "step": "finetune"},
+    {"kind": "step.start", "step": "generate"},
+    {"kind": "progress", "task": "answering"},
     {"kind": "progress", "task": "merging", "done": 1},
     {"kind": "step.end", "step": "merge"},
     {"kind": "step.start", "step": "score"},

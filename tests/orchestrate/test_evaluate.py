@@ -16,6 +16,7 @@ from nexa.orchestrate.evaluate import (
 )
 from nexa.orchestrate.reports import find_artifact
 from nexa.orchestrate.verifying.verify import verify
+from tests.lm.lively import write_lively
 from tests.support.project import (
     Finished,
     finish,
@@ -242,3 +243,15 @@ def test_models_that_were_asked_in_different_words_are_not_compared(
     other = write_tiny_model(tmp_path / "other", chat_template=template)
     with pytest.raises(EvalError, match="were not taken alike"):
         compare_models(str(other), "latest", Asked(), project.root)
+
+
+def test_one_engine_answers_for_both_models_that_are_compared(
+    project: Finished, tiny_llama: Path, tmp_path: Path
+) -> None:
+    write_lively(tmp_path / "gelu", hidden_act="gelu")
+    compare_models(str(tiny_llama), str(tmp_path / "gelu"), Asked(), project.root)
+    outputs = newest(project).outputs
+    bodies = [project.tiers.store.by_digest(outputs[f"{side}_answers"]).body for side in "ab"]
+    assert [body.decoding["engine"] for body in bodies] == ["transformers", "transformers"]
+    assert [body.engine_reason for body in bodies] == ["asked for", "asked for"]
+    assert body_of(project, "base_answers").decoding["engine"] == "fused"

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from nexa.core.events import Event, listening
 from nexa.core.tiers import Tiers
 from nexa.lm.resolve import ModelFiles, resolve
 from nexa.orchestrate import plan
+from nexa.train.spec import EarlyStopping, Limits, QuantizeSpec, ValidationSpec
 from tests.support.project import config_of, notes, rows, write_project, write_rows
 
 
@@ -212,6 +214,73 @@ def test_every_training_key_reaches_the_spec(tmp_path: Path, base: ModelFiles) -
     assert (spec.checkpoint_every, spec.checkpoint_keep) == (None, 2)
 
 
+def test_every_new_training_key_reaches_the_spec(tmp_path: Path, base: ModelFiles) -> None:
+    config = config_of(
+        tmp_path,
+        optimizer={"name": "adamw8bit"},
+        scheduler={"name": "wsd", "decay_ratio": 0.5},
+        lora={"rslora": True, "dora": True, "plus_ratio": 16.0},
+        training={
+            **{"method": "qlora", "engine": "generic", "memory_limit": "5GB"},
+            **{"time_budget": "30m", "checkpoints": {"select": "best"}},
+            **{"validation": {"rows": 6, "every": 2}},
+            **{"early_stopping": {"patience": 2, "min_delta": 0.1}},
+        },
+        quantize={"double": False},
+        infra={"max_usd": 5, "cost_per_hour_usd": 1.5},
+    )
+    spec = plan.finetune(config, tmp_path, base)
+    assert (spec.optimizer.name, spec.scheduler.name) == ("adamw8bit", "wsd")
+    assert spec.scheduler.decay_ratio == 0.5
+    assert spec.lora is not None
+    assert (spec.lora.rslora, spec.lora.dora, spec.lora.plus_ratio) == (True, True, 16)
+    assert spec.quantize == QuantizeSpec(4, "nf4", double=False)
+    assert (spec.method, spec.engine, spec.memory_limit) == ("lora", "generic", 5 * 10**9)
+    assert spec.validation == ValidationSpec(rows=6, every=2)
+    assert spec.early_stopping == EarlyStopping(patience=2, min_delta=0.1)
+    assert spec.limits == Limits(seconds=1800, usd=5, usd_per_hour=1.5)
+    assert spec.select == "best"
+
+
+@pytest.mark.parametrize(
+    "training",
+    [{"early_stopping": {"patience": 2}}, {"checkpoints": {"select": "best"}}],
+    ids=["stopping", "best"],
+)
+def test_what_is_decided_by_validation_brings_it(
+    tmp_path: Path, base: ModelFiles, training: dict[str, Any]
+) -> None:
+    spec = plan.finetune(config_of(tmp_path, training=training), tmp_path, base)
+    assert spec.validation == ValidationSpec()
+    spec = plan.finetune(config_of(tmp_path, training={}), tmp_path, base)
+    assert (spec.validation, spec.early_stopping, spec.quantize) == (None, None, None)
+
+
+def test_validation_is_measured_as_often_as_checkpoints_are_asked_for(
+    tmp_path: Path, base: ModelFiles
+) -> None:
+    often = {"checkpoints": {"every": 7, "select": "best"}}
+    config = config_of(tmp_path, training=often)
+    assert plan.finetune(config, tmp_path, base).validation == ValidationSpec(every=7)
+    config = config_of(tmp_path, training={**often, "validation": {"rows": 6, "every": 3}})
+    assert plan.finetune(config, tmp_path, base).validation == ValidationSpec(6, every=3)
+
+
+def test_dora_by_its_method_is_dora_by_its_key(tmp_path: Path, base: ModelFiles) -> None:
+    by_method = plan.finetune(config_of(tmp_path, training={"method": "dora"}), tmp_path, base)
+    by_key = plan.finetune(config_of(tmp_path, lora={"dora": True}), tmp_path, base)
+    assert by_method == by_key
+    assert by_method.lora is not None
+    assert by_method.lora.dora
+
+
+def test_a_price_that_stops_nothing_is_no_part_of_the_recipe(
+    tmp_path: Path, base: ModelFiles
+) -> None:
+    priced = config_of(tmp_path, infra={"cost_per_hour_usd": 2.0})
+    assert plan.finetune(priced, tmp_path, base).limits == Limits()
+
+
 def test_checkpoints_come_as_often_as_was_asked_for(tmp_path: Path, base: ModelFiles) -> None:
     config = config_of(tmp_path, training={"checkpoints": {"every": 7, "keep": 3}})
     spec = plan.finetune(config, tmp_path, base)
@@ -240,8 +309,11 @@ def test_the_outline_says_what_would_be_done_and_writes_nothing(
     told = plan.outline(config)
     assert told["model"] == "tiny-llama (folder)"
     assert told["method"] == "lora (rank 4, alpha 8)"
+    assert told["engine"] == "auto: the fused one where it can"
     assert told["length"] == "4 steps"
     assert told["rows a step"] == 4
+    assert told["validation"] == "none on the way"
+    assert told["limits"] == "none"
     assert told["held out"] == "./eval.jsonl"
     assert told["output"] == str(tmp_path / "output")
     assert told["publish"] == "you/it on local"
@@ -264,3 +336,41 @@ def test_the_outline_of_other_choices(tmp_path: Path, tiny_llama: Path) -> None:
     assert told["publish"] == "not asked for"
     default = write_project(tmp_path, tiny_llama, lora=None, training={"method": "lora"})
     assert plan.outline(default)["method"] == "lora (rank 16, alpha 32)"
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"training": {"method": "qlora"}}, "qlora (rank 4, alpha 8)"),
+        ({"lora": None, "quantize": {"bits": 4}}, "qlora (rank 16, alpha 32)"),
+        ({"training": {"method": "dora"}}, "dora (rank 4, alpha 8)"),
+        ({"lora": {"dora": True}}, "dora (rank 4, alpha 8)"),
+    ],
+    ids=["qlora", "quantize", "method dora", "lora.dora"],
+)
+def test_the_outline_calls_every_method_by_its_name(
+    tmp_path: Path, tiny_llama: Path, changes: dict[str, Any], told: str
+) -> None:
+    assert plan.outline(write_project(tmp_path, tiny_llama, **changes))["method"] == told
+
+
+def test_the_outline_tells_engine_validation_and_limits(tmp_path: Path, tiny_llama: Path) -> None:
+    config = write_project(
+        tmp_path,
+        tiny_llama,
+        training={
+            **{"engine": "generic", "time_budget": "90m", "memory_limit": "6GB"},
+            **{"checkpoints": {"select": "best"}, "early_stopping": {"patience": 2}},
+            **{"validation": {"rows": 6, "every": 5}},
+        },
+        infra={"max_usd": 5, "cost_per_hour_usd": 1.5},
+    )
+    told = plan.outline(config)
+    assert told["engine"] == "generic"
+    assert told["validation"] == (
+        "6 rows every 5 steps, ends after 2 without a better loss, the best weights are kept"
+    )
+    assert told["limits"] == "90 min, 5 USD, 6 GB of memory"
+    assert told["price"] == "1.5 USD an hour"
+    only = write_project(tmp_path, tiny_llama, training={"validation": {"rows": 6}})
+    assert plan.outline(only)["validation"] == "6 rows with every checkpoint"

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from ruamel.yaml import YAML
@@ -13,6 +14,7 @@ from nexa.core.events import Event, listening, read_events
 from nexa.core.identity import sha256_bytes
 from nexa.core.manifest import RunManifest, list_manifests, read_manifest
 from nexa.core.tiers import Tiers
+from nexa.orchestrate import run
 from nexa.orchestrate.run import prepare_only
 from nexa.publish.verify import verify_folder
 from tests.support.project import (
@@ -67,16 +69,33 @@ def test_a_run_makes_every_record_and_says_what_it_did(finished: Finished) -> No
     assert manifest.config_sha256 == sha256_bytes(finished.config.read_bytes())
 
 
-def test_the_base_is_answered_before_training_and_all_is_told_in_order(finished: Finished) -> None:
+def test_training_comes_first_and_all_is_told_in_order(finished: Finished) -> None:
     made = [event["step"] for event in finished.events if event["kind"] == "step.end"]
     assert made == [
-        *("prepare", "freeze", "prepare", "generate", "finetune", "merge", "generate"),
+        *("prepare", "freeze", "prepare", "finetune", "generate", "merge", "generate"),
         *("score", "score", "analyze"),
     ]
     told = kinds(finished.events)
     assert told[0] == "run.start"
     assert told[-1] == "run.end"
     assert told.index("train.epoch") < told.index("weights.parity") < told.index("eval.verdict")
+
+
+def test_the_memory_that_was_taken_stands_beside_what_was_told(finished: Finished) -> None:
+    assert finished.manifest.memory.keys() == {"peak"}  # nothing was checked before
+    assert any("of memory at its peak" in note for note in notes(finished.events))
+
+    def memory(**changes: Any) -> dict[str, int]:
+        ledger = SimpleNamespace(manifest=finished.manifest.model_copy(update=changes))
+        facts = {"estimated_memory_bytes": 1_000_000_000, "peak_bytes": 2_000_000_000, "other": "x"}
+        return run._memory(cast(run.Run, SimpleNamespace(ledger=ledger)), facts)
+
+    events: list[Event] = []
+    with listening(events.append):
+        told = memory()
+    assert told.keys() == {"estimated", "rehearsed", "peak"}
+    assert "(by the check: estimated 1.0 GB, rehearsed 2.0 GB)" in notes(events)[0]
+    assert memory(reused=["checkpoint"]) == {"estimated": 10**9, "rehearsed": 2 * 10**9}
 
 
 def test_the_manifest_is_the_same_in_the_ledger_and_in_durable_storage(finished: Finished) -> None:
@@ -254,7 +273,7 @@ def test_an_interrupted_run_says_so_and_a_rerun_completes(tmp_path: Path, tiny_l
     [stopped] = list_manifests(tmp_path / "runs" / "manifests")
     assert stopped.status == "interrupted"
     assert stopped.error == "interrupted by the user"
-    assert "base_answers" in stopped.outputs
+    assert "dataset" in stopped.outputs
     assert "checkpoint" not in stopped.outputs
     assert not (tmp_path / "output").exists()
     assert stopped.cost is not None
@@ -262,7 +281,7 @@ def test_an_interrupted_run_says_so_and_a_rerun_completes(tmp_path: Path, tiny_l
     assert (log[-1]["kind"], log[-1]["status"]) == ("run.end", "interrupted")
     again = train(config)
     assert again.status == "done"
-    assert set(again.reused) == {"eval_dataset", "suite", "dataset", "base_answers"}
+    assert set(again.reused) == {"eval_dataset", "suite", "dataset"}
 
 
 def test_a_run_that_is_stopped_while_it_writes_its_output_can_be_run_again(

@@ -84,6 +84,49 @@ def test_training_data_and_cost_are_told_with_their_digests(records: Records) ->
     assert "| software | nexa 0.1.0, torch 2.13.0, transformers 5.23.0 |" in card
 
 
+def test_a_quantised_training_is_named_with_what_it_means_for_the_adapter(
+    records: Records,
+) -> None:
+    plain = render_card(records)
+    nf4 = {"quantization": "nf4", "double_quantization": True}
+
+    card = render_card(changed(records, "checkpoint", **nf4))
+
+    assert front(card)["tags"] == ["nexa", "lora", "qlora", "safetensors"]
+    assert "fine-tuned (a QLoRA adapter, merged)" in card
+    assert (
+        "| method | QLoRA, rank 4, alpha 8, on q_proj, v_proj; "
+        "the frozen base in NF4 with double quantisation |" in card
+    )
+    assert "held in NF4 with double quantisation. On the base as it is it will behave" in card
+    assert "the merged weights above hold what it was trained on." in card
+    assert "base as it was trained on (NF4 with double quantisation, dequantised)" in card
+    assert "NF4" not in plain
+    assert front(plain)["tags"] == ["nexa", "lora", "safetensors"]
+
+    header = records.header.model_copy(update={"merge_adapters": False})
+    alone = render_card(replace(changed(records, "checkpoint", **nf4), header=header))
+    assert "behave a little differently." in alone
+    assert "merged weights above" not in alone
+
+
+@pytest.mark.parametrize(
+    ("variant", "tags", "told"),
+    [
+        ("dora", ["dora"], "a DoRA adapter"),
+        ("rslora", ["rslora"], "an rsLoRA adapter"),
+        ("dora+rslora", ["dora", "rslora"], "a DoRA with rsLoRA adapter"),
+    ],
+)
+def test_what_is_more_than_lora_is_named(
+    records: Records, variant: str, tags: list[str], told: str
+) -> None:
+    card = render_card(changed(records, "checkpoint", variant=variant))
+
+    assert front(card)["tags"] == ["nexa", "lora", *tags, "safetensors"]
+    assert f"fine-tuned ({told}, merged)" in card
+
+
 def test_text_from_outside_cannot_leave_its_cell(records: Records) -> None:
     card = render_card(records)
 

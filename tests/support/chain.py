@@ -55,19 +55,28 @@ def seal(
     return store.seal(draft, step={"name": step, "version": 1}, fingerprint=recipe, inputs=digests)
 
 
-def random_adapter(base: ModelFiles, folder: Path, *, seed: int = 0, head: bool = False) -> Path:
-    """An adapter in PEFT's format with both matrices random; with `head`, on lm_head as well."""
+def random_adapter(
+    base: ModelFiles,
+    folder: Path,
+    *,
+    seed: int = 0,
+    head: bool = False,
+    spec: LoraSpec = LORA,
+) -> Path:
+    """An adapter in PEFT's format with all of it random; with `head`, on lm_head as well."""
     model = AutoModelForCausalLM.from_pretrained(base.folder)
-    state = adapters.attach(model, LORA, seed).state()
+    state = adapters.attach(model, spec, seed).state()
     generator = torch.Generator().manual_seed(seed)
-    for name in state:
-        state[name] = torch.randn(state[name].shape, generator=generator) * 0.05
+    for name, tensor in state.items():
+        noise = torch.randn(tensor.shape, generator=generator) * 0.05
+        # A magnitude is a row's length: training changes it, and does not begin at none.
+        state[name] = tensor * (1 + noise) if "magnitude" in name else noise
     if head:
         vocab, width = model.lm_head.weight.shape
         prefix = f"{adapters.PREFIX}lm_head.lora_"
         state[f"{prefix}A.weight"] = torch.randn(LORA.rank, width, generator=generator) * 0.05
         state[f"{prefix}B.weight"] = torch.randn(vocab, LORA.rank, generator=generator) * 0.05
-    adapters.write(folder, state, LORA, base.ref)
+    adapters.write(folder, state, spec, base.ref)
     return folder
 
 
@@ -101,10 +110,10 @@ def checkpoint_body(base: ModelFiles, weights: Path, **changes: Any) -> Checkpoi
 
 
 def checkpoint_draft(
-    base: ModelFiles, scratch: Path, *, head: bool = False, **changes: Any
+    base: ModelFiles, scratch: Path, *, head: bool = False, spec: LoraSpec = LORA, **changes: Any
 ) -> Draft[CheckpointBody]:
     """A LoRA checkpoint as training drafts it."""
-    folder = random_adapter(base, scratch, head=head)
+    folder = random_adapter(base, scratch, head=head, spec=spec)
     losses = [{"step": i, "loss": 5.75 - i, "lr": 0.001, "epoch": 0} for i in range(5)]
     files: dict[str, bytes | Path] = {
         adapters.WEIGHTS: folder / adapters.WEIGHTS,
@@ -112,7 +121,8 @@ def checkpoint_draft(
         "losses.jsonl": jsonl(losses),
         "resolved.json": b"{}",
     }
-    body = checkpoint_body(base, folder / adapters.WEIGHTS, **changes)
+    facts = {"variant": spec.variant, **changes}
+    body = checkpoint_body(base, folder / adapters.WEIGHTS, **facts)
     return Draft("checkpoint", "tiny", body, files)
 
 

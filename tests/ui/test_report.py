@@ -172,6 +172,13 @@ def test_a_free_run_and_a_fully_trained_dequantised_model_are_told(page: Page) -
     assert "a point gained" in text
 
 
+def test_a_quantised_training_is_told_by_its_name(page: Page) -> None:
+    nf4 = {"quantization": "nf4", "double_quantization": True, "variant": "dora"}
+    text = parsed(render_report(with_body(page, "checkpoint", **nf4))).text
+    assert "QLoRA with DoRA rank 4" in text
+    assert "the frozen base in NF4 with double quantisation" in text
+
+
 def test_an_answer_of_white_space_is_told_as_one(page: Page) -> None:
     blank = [{**row, "text": "\n \n"} for row in page.answers["base"]]
 

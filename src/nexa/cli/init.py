@@ -13,7 +13,11 @@ from nexa.cli.show import Output, output_options
 if TYPE_CHECKING:
     from nexa.orchestrate.start.init import Started
 
-METHODS = {"lora": "LoRA", "full": "Full fine-tuning"}
+METHODS = {"lora": "LoRA", "qlora": "QLoRA", "dora": "DoRA", "full": "Full fine-tuning"}
+MEANINGS = (
+    "lora: a low-rank adapter. qlora: the same on a base held in four bits meanwhile. "
+    "dora: a finer adapter, somewhat slower. full: all weights."
+)
 
 
 @click.command()
@@ -23,7 +27,7 @@ METHODS = {"lora": "LoRA", "full": "Full fine-tuning"}
     type=click.Choice(list(METHODS)),
     default="lora",
     show_default=True,
-    help="Train a low-rank adapter, or all weights.",
+    help=MEANINGS,
 )
 @click.option(
     "--data",
@@ -83,7 +87,8 @@ def _tell(out: Output, started: Started) -> None:
     out.say(f"{done[started.state]} {started.config_path} with:")
     method = METHODS[values["training"]["method"]]
     if lora := values.get("lora"):
-        method += f" (rank={lora['rank']}, alpha={lora['alpha']})"
+        base = ", base in 4-bit NF4" if "quantize" in values else ""
+        method += f" (rank={lora['rank']}, alpha={lora['alpha']}{base})"
     lr, warmup = rate(values["optimizer"]["lr"]), values["scheduler"]["warmup_steps"]
     model = f"{values['model']['path']} ({shape.hidden_size} hidden, {shape.num_layers} layers)"
     held_out = values["data"].get("eval_path", "set aside when training begins")

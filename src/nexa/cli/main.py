@@ -73,6 +73,10 @@ COMMANDS: Table = {
             "nexa.cli.verify:verify",
             "Read every byte again: of a run, an artifact, a published folder, or everything.",
         ),
+        "replay": (
+            "nexa.cli.replay:replay",
+            "Train again what a run trained, and compare.",
+        ),
     },
 }
 ALIASES = {"push": "publish"}

@@ -1,14 +1,16 @@
 """The terminal's sink of `nexa.core.events`: progress bars, or plain lines in a pipe.
 
-On a terminal every running task has a bar with its remaining time and its newest numbers, which
-shrinks to one line when the task ends. In a pipe a task is two lines, its start and its end.
+On a terminal every running task has one live line: a bar, the time that is left and its newest
+numbers; it shrinks to a plain line when the task ends. In a pipe a task is its start and its end,
+and a line a minute between them.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
 from nexa.cli.format import clean, duration, number, rate, size
@@ -17,12 +19,21 @@ from nexa.core.events import Event
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-# How a field of a progress event is told; a field that is not here is told by its name.
-FIELDS: dict[str, Callable[[float], str]] = {
-    "loss": lambda value: f"loss {value:.3f}",
-    "lr": lambda value: f"lr {rate(value)}",
-    "tokens_per_s": lambda value: f"{value:,.0f} tokens/s",
+# How the fields of a progress event are told, the most important first: a narrow terminal cuts
+# the end off. A field that is not here comes after them, by its name.
+FIELDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "loss": lambda told: f"loss {told['loss']:.3f}",
+    "validation_loss": lambda told: f"validation {told['validation_loss']:.3f}",
+    "tokens_per_s": lambda told: f"{told['tokens_per_s']:,.0f} tokens/s{_share(told)}",
+    "memory_bytes": lambda told: size(told["memory_bytes"]),
+    "cost_usd": lambda told: f"{told['cost_usd']:.2f} USD",
+    "lr": lambda told: f"lr {rate(told['lr'])}",
 }
+WITH_OTHERS = frozenset({"limit_tokens_per_s"})  # told beside another field
+BYTES = ("B", "bytes")  # units that are told as sizes
+LINE_EVERY_S = 60.0  # of a task under way, in a pipe
+# Columns of the terminal -> of a bar; the numbers are worth more than the bar.
+BAR_WIDTHS = {130: 30, 100: 15, 0: 8}
 # What a step is called while it is made.
 STEPS = {
     "prepare": "Preparing data",
@@ -52,6 +63,16 @@ LINES: dict[str, Callable[[Event], str]] = {
 }
 
 
+@dataclass
+class Task:
+    """One task under way, as the sink knows it."""
+
+    begun: float  # by the sink's clock
+    told: float  # when a line of it was last written
+    first: tuple[float, float] | None = None  # when it first advanced, and how far it was then
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
 class Bars:
     """Shows events on stderr. `verbosity`: -1 nothing, 0 tasks and notes, 1 every event.
 
@@ -71,8 +92,7 @@ class Bars:
         self._terminal = self._stream.isatty() if terminal is None else terminal
         self._verbosity = verbosity
         self._clock = clock
-        self._started: dict[str, float] = {}
-        self._fields: dict[str, dict[str, Any]] = {}
+        self._tasks: dict[str, Task] = {}
         self._live: Progress | None = None
         self._bars: dict[str, TaskID] = {}
 
@@ -101,41 +121,59 @@ class Bars:
             self._line(f"{kind}  {rest}")
 
     def _start(self, event: Event) -> None:
-        task = event["task"]
-        self._started[task] = self._clock()
-        self._fields[task] = {}
+        self._task(event["task"])
         if self._terminal:
             if self._live is None:
                 self._live = self._new_live()
                 self._live.start()
-            self._bars[task] = self._live.add_task(clean(task), total=event["total"], shown="")
+            name = clean(event["task"])
+            self._bars[event["task"]] = self._live.add_task(name, total=event["total"], shown="")
         else:
             total = f" ({_amount(event['total'], event['unit'])})" if event["total"] else ""
-            self._line(f"{task}{total} ...")
+            self._line(f"{event['task']}{total} ...")
 
     def _advance(self, event: Event) -> None:
-        task = event["task"]
-        fields = self._fields.setdefault(task, {})
-        fields.update(_numbers(event))
-        if self._live is not None and task in self._bars:
+        name = event["task"]
+        task = self._task(name)
+        task.fields.update(_numbers(event))
+        if self._live is not None and name in self._bars:
             self._live.update(
-                self._bars[task],
+                self._bars[name],
                 completed=event["done"],
                 total=event["total"],
-                shown=_told(fields),
+                shown="  ".join(_parts(task.fields)),
             )
+        elif not self._terminal:
+            self._tell_now_and_then(task, event)
+
+    def _tell_now_and_then(self, task: Task, event: Event) -> None:
+        """A line a minute: how far it is, how long it will take, its newest numbers."""
+        now = self._clock()
+        task.first = task.first or (now, event["done"])
+        if now - task.told < LINE_EVERY_S or event["done"] == event["total"]:
+            return
+        text = f"{event['task']}: {_done(event)}{_left(*task.first, now, event)}"
+        self._line("  ".join([text, *_parts(task.fields)]))
+        task.told = now
 
     def _end(self, event: Event) -> None:
-        task = event["task"]
-        bar = self._bars.pop(task, None)
+        name = event["task"]
+        bar = self._bars.pop(name, None)
         if self._live is not None and bar is not None:
             self._live.remove_task(bar)
             if not self._bars:
                 self._take_down()
-        now = self._clock()
-        took = duration(now - self._started.pop(task, now))
-        told = _told(self._fields.pop(task, {}))
-        self._line(f"{task}: {_done(event)} in {took}{'  ' if told else ''}{told}")
+        task = self._task(name)
+        del self._tasks[name]
+        took = duration(self._clock() - task.begun)
+        self._line("  ".join([f"{name}: {_done(event)} in {took}", *_parts(task.fields)]))
+
+    def _task(self, name: str) -> Task:
+        """What is known of a task; one that began before this sink listened begins now."""
+        if name not in self._tasks:
+            now = self._clock()
+            self._tasks[name] = Task(now, now)
+        return self._tasks[name]
 
     def _line(self, text: str) -> None:
         if self._live is not None:
@@ -154,15 +192,22 @@ class Bars:
             TextColumn,
             TimeRemainingColumn,
         )
+        from rich.table import Column
 
+        console = Console(file=self._stream, force_terminal=True)
+        width = next(w for least, w in BAR_WIDTHS.items() if console.width >= least)
+        # The numbers take what is left of the line, and are cut off where it ends.
+        rest = Column(no_wrap=True, overflow="ellipsis", ratio=1)
         return Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=30),
+            BarColumn(bar_width=width),
             TaskProgressColumn(),
+            TextColumn("ETA"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[shown]}", markup=False),
-            console=Console(file=self._stream, force_terminal=True),
+            TextColumn("{task.fields[shown]}", markup=False, table_column=rest),
+            console=console,
+            expand=True,
             transient=True,
             # Lines that the command prints meanwhile go above the bars, unless stdout is a pipe.
             redirect_stdout=sys.stdout.isatty(),
@@ -181,24 +226,40 @@ def _numbers(event: Event) -> dict[str, Any]:
     return {name: value for name, value in event.items() if name not in known}
 
 
-def _told(fields: dict[str, Any]) -> str:
-    return "  ".join(_field(name, value) for name, value in fields.items())
+def _parts(fields: Mapping[str, Any]) -> list[str]:
+    """Every field that has a value, the known ones first."""
+    known = {name: value for name, value in fields.items() if value is not None}
+    others = [name for name in known if name not in FIELDS and name not in WITH_OTHERS]
+    parts = [tell(known) for name, tell in FIELDS.items() if name in known]
+    return parts + [_other(name, known[name]) for name in others]
 
 
-def _field(name: str, value: Any) -> str:
-    if isinstance(value, int | float):
-        return FIELDS[name](value) if name in FIELDS else f"{name} {number(value)}"
-    return clean(f"{name} {value}")
+def _other(name: str, value: Any) -> str:
+    return f"{name} {number(value)}" if isinstance(value, int | float) else clean(f"{name} {value}")
+
+
+def _share(fields: Mapping[str, Any]) -> str:
+    """How near the speed is to what the machine could reach on this work."""
+    limit = fields.get("limit_tokens_per_s")
+    return f", {fields['tokens_per_s'] / limit:.0%} of the machine's limit" if limit else ""
+
+
+def _left(begin: float, first: float, now: float, event: Event) -> str:
+    """How long it will take, by the speed since its first advance."""
+    done, total = event["done"] - first, event["total"]
+    if not total or done <= 0 or now <= begin:
+        return ""
+    return f", {duration((total - event['done']) * (now - begin) / done)} left"
 
 
 def _done(event: Event) -> str:
     done, total, unit = event["done"], event["total"], event["unit"]
     if total and done < total:
-        return f"{_amount(done, '')} of {_amount(total, unit)}"
+        return f"{_amount(done, unit if unit in BYTES else '')} of {_amount(total, unit)}"
     return _amount(done, unit) if done else "done"
 
 
 def _amount(value: float, unit: str) -> str:
-    if unit in ("B", "bytes"):
+    if unit in BYTES:
         return size(value)
     return f"{number(value)} {unit}".rstrip()

@@ -1,4 +1,4 @@
-"""`nexa runs list|show` and `nexa lineage`: what was done here, and what grew from what."""
+"""`nexa runs list|show|diff` and `nexa lineage`: what was done here, and what grew from what."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from nexa.cli.show import Output, output_options
 COMMANDS = {
     "Runs": {
         "list": ("nexa.cli.runs:list_runs", "Show every run of this project."),
-        "show": ("nexa.cli.runs:show", "Show one run's manifest."),
+        "show": ("nexa.cli.runs:show", "Show one run: its manifest, and how its training went."),
+        "diff": ("nexa.cli.runs:diff", "Show in what two runs differ."),
     }
 }
 runs = LazyGroup("runs", COMMANDS, help="Show the runs of this project.")
@@ -49,13 +50,43 @@ def list_runs(out: Output) -> None:
 @click.argument("run", default="latest")
 @output_options
 def show(out: Output, run: str) -> None:
-    """Show one run's manifest."""
+    """Show one run: its manifest, and how its training went.
+
+    What begins with `training.` is read off the trained checkpoint; it is not there for a run
+    that trained nothing, or whose store is on another machine.
+    """
+    record = _record(run)
+    out.show(record, lambda: out.pairs(dict(_flat(record))))
+
+
+@click.command()
+@click.argument("a")
+@click.argument("b", default="latest")
+@output_options
+def diff(out: Output, a: str, b: str) -> None:
+    """Show in what two runs differ.
+
+    A and B are runs, told as in nexa runs show; every fact that is not the same in both is a line.
+    """
+    one, other = dict(_flat(_record(a))), dict(_flat(_record(b)))
+    names = [name for name in {**one, **other} if one.get(name) != other.get(name)]
+    record = {name: {"a": one.get(name), "b": other.get(name)} for name in names}
+    rows = [[name, one.get(name), other.get(name)] for name in names]
+    columns = ["fact", str(one["run_id"]), str(other["run_id"])]
+    out.show(record, lambda: out.table(columns, rows) if rows else out.say("the same run"))
+
+
+def _record(run: str) -> dict[str, Any]:
+    """A run's manifest as data, with what its checkpoint tells of the training."""
     from nexa.core.manifest import find_manifest
     from nexa.core.tiers import Tiers
+    from nexa.orchestrate.run_facts import training_facts
 
-    manifest = find_manifest(Tiers.of(Path.cwd()).manifests, run)
+    tiers = Tiers.of(Path.cwd())
+    manifest = find_manifest(tiers.manifests, run)
+    facts = training_facts(manifest, tiers)
     record = manifest.model_dump(mode="json", by_alias=True)
-    out.show(record, lambda: out.pairs(dict(_flat(record))))
+    return record | ({"training": facts} if facts else {})
 
 
 def _flat(record: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str | int | float]]:

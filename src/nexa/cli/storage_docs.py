@@ -121,6 +121,13 @@ PLACES: tuple[Place, ...] = (
     ),
     Place(
         "project",
+        ".nexa/cache/rendered/*",
+        "the newest datasets' rows as token ids, for a sooner start",
+        "the digest in its head",
+        "may be deleted",
+    ),
+    Place(
+        "project",
         f".nexa/runs/{RUN}.json",
         "which process a run is or was",
         "-",

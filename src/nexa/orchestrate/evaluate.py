@@ -18,6 +18,7 @@ from nexa.eval.compare import compare
 from nexa.eval.generate import GenerateSpec
 from nexa.eval.metrics import ScoreSpec
 from nexa.eval.suite import FreezeSpec
+from nexa.lm.local import Engine, common_engine
 from nexa.lm.resolve import ALIASES, ModelFiles, Source
 from nexa.orchestrate import plan
 from nexa.orchestrate.liveness import keep_manifest
@@ -105,8 +106,9 @@ def compare_models(a: str, b: str, asked: Asked, project: Path) -> list[Comparis
     exam = _exam([b, a], first, asked, tiers)
     with _opened(tiers, {"a_model": first, "b_model": second}) as run:
         suite = _suite(run, exam)
-        before = _scored(run, first, suite, exam.batch_size, side="a_")
-        after = _scored(run, second, suite, exam.batch_size, side="b_")
+        engine = common_engine([first, second], dtype=GenerateSpec.dtype)
+        before = _scored(run, first, suite, exam.batch_size, engine, side="a_")
+        after = _scored(run, second, suite, exam.batch_size, engine, side="b_")
         compared = compare(suite, before, after, store=tiers.store)
         _close(run, {name: found.mean for name, found in after.body.metrics.items()})
     return compared
@@ -139,13 +141,19 @@ def sources_of_both(a: str, b: str, source: Source) -> tuple[Source, Source]:
 
 
 def _scored(
-    run: Run, model: ModelFiles, suite: Artifact[SuiteBody], batch_size: int, *, side: str = ""
+    run: Run,
+    model: ModelFiles,
+    suite: Artifact[SuiteBody],
+    batch_size: int,
+    engine: Engine = "auto",
+    *,
+    side: str = "",
 ) -> Artifact[ScoresBody]:
     name = slug(f"{model.name.rsplit('/', 1)[-1]}-{suite.name}")
     kind, _, digest = model.origin.partition(":")
     # With its record an export's answers stand in the lineage of its training, and are the run's.
     export = run.tiers.store.by_digest(digest) if kind == "export" else None
-    spec = GenerateSpec(model=model, name=name, batch_size=batch_size)
+    spec = GenerateSpec(model=model, name=name, batch_size=batch_size, engine=engine)
     answers = run.step(f"{side}answers", "generate", spec, suite=suite, export=export)
     return run.step(f"{side}scores", "score", ScoreSpec(name=name), suite=suite, answers=answers)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nexa.core.config import PublishSection
+from nexa.core.config_sections import PublishSection
 from nexa.core.secrets import hub_token
 from nexa.core.tiers import Tiers
 from nexa.lm.hub_access import require_write

@@ -26,6 +26,7 @@ from nexa.orchestrate.estimate import BYTES_A_TOKEN, estimate
 from nexa.orchestrate.hubs import require_hub
 from nexa.orchestrate.model_shape import shape_of
 from nexa.orchestrate.output import check_output
+from nexa.train.memory import method_of
 from nexa.train.spec import (
     EarlyStopping,
     Limits,
@@ -193,19 +194,25 @@ def finetune(
         memory_limit=training.memory_limit,
         micro_tokens=None if training.micro_tokens == "auto" else training.micro_tokens,
         scratch=scratch,
+        rendered=Tiers.of(root).rendered,
         checkpoint_every=None if every == "auto" else every,
         checkpoint_keep=training.checkpoints.keep,
     )
 
 
 def _validation(config: Config) -> ValidationSpec | None:
-    """What is measured on the way: what was asked for, or what another choice needs."""
-    training = config.training
-    if training.validation is not None:
-        every = training.validation.every
-        return ValidationSpec(training.validation.rows, None if every == "auto" else every)
+    """What is measured on the way: what was asked for, or what another choice needs.
+
+    As often as checkpoints are written, if those have a number: it is then part of the recipe.
+    """
+    training, often = config.training, config.training.checkpoints.every
+    asked = training.validation
+    every = often if asked is None or asked.every == "auto" else asked.every
     needed = training.early_stopping is not None or training.checkpoints.select == "best"
-    return ValidationSpec() if needed else None
+    if asked is None and not needed:
+        return None
+    rows = asked.rows if asked else ValidationSpec().rows
+    return ValidationSpec(rows, None if every == "auto" else every)
 
 
 def _limits(config: Config) -> Limits:
@@ -251,11 +258,14 @@ def outline(config_path: Path) -> dict[str, Any]:
         "model": f"{base.name} ({base.origin})",
         "dataset": f"{rows.dataset_id}: {', '.join(source.name for source in rows.sources)}",
         "held out": config.data.eval_path or f"{config.data.eval_fraction:.0%} of the rows",
-        "method": f"{config.method} ({how})",
+        "method": f"{config.method_name} ({how})",
+        "engine": _engine(training.engine),
         "length": f"{training.max_steps} steps"
         if training.max_steps
         else f"{training.epochs or 1:g} epochs",
         "rows a step": config.data.batch_size * training.gradient_accumulation,
+        "validation": _validated(spec),
+        "limits": _limited(spec),
         "memory and time": _cost(spec, [source.path for source in rows.sources]),
         "evaluation": f"{config.eval.rows} rows, at most {config.eval.max_new_tokens} new tokens",
         "output": str(place(tiers.root, training.output_dir)),
@@ -266,16 +276,45 @@ def outline(config_path: Path) -> dict[str, Any]:
     }
 
 
+def _engine(asked: str) -> str:
+    """What computes the steps; which one `auto` takes is known when the model is loaded."""
+    return "auto: the fused one where it can" if asked == "auto" else asked
+
+
+def _validated(spec: TrainSpec) -> str:
+    """What is measured on the way, and what hangs on it."""
+    if spec.validation is None:
+        return "none on the way"
+    every, stopping = spec.validation.every, spec.early_stopping
+    how_often = f"every {every} steps" if every else "with every checkpoint"
+    parts = [f"{spec.validation.rows} rows {how_often}"]
+    if stopping is not None:
+        parts.append(f"ends after {stopping.patience} without a better loss")
+    if spec.select == "best":
+        parts.append("the best weights are kept")
+    return ", ".join(parts)
+
+
+def _limited(spec: TrainSpec) -> str:
+    """What ends the training before its last step, and what it may take."""
+    limits, memory = spec.limits, spec.memory_limit
+    parts = [f"{limits.seconds / 60:g} min"] if limits.seconds is not None else []
+    parts += [f"{limits.usd:g} USD"] if limits.usd is not None else []
+    parts += [f"{memory / 1e9:g} GB of memory"] if memory is not None else []
+    return ", ".join(parts) or "none"
+
+
 def _cost(spec: TrainSpec, files: list[Path]) -> str:
     """About how much memory and how long, by the stated model."""
     rows = max(1, sum(map(count_rows, files)))
     told = estimate(
         shape_of(spec.model),
-        spec.method,
+        method_of(spec),
         rows=rows,
         tokens_a_row=sum(path.stat().st_size for path in files) / rows / BYTES_A_TOKEN,
         epochs=spec.total_steps(rows) / spec.steps_per_epoch(rows),
         machine=this_machine(),
+        spec=spec,
     )
     fits = "" if told.fits else ": more than this machine has"
     minutes = math.ceil(told.seconds / 60)

@@ -8,12 +8,17 @@ are copied into it for the second half of the comparison.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from nexa.core.config import Config, DataSection, ModelSection, load_config
+from nexa.core.allocator import peak_bytes
+from nexa.core.config import Config, load_config
+from nexa.core.config_sections import DataSection, ModelSection
 from nexa.core.events import emit
 from nexa.core.manifest import RunManifest
+from nexa.core.methods import method_name
 from nexa.core.records import Artifact, CheckpointBody, DatasetBody
 from nexa.core.tiers import Tiers
 from nexa.data.registry import register
@@ -48,7 +53,8 @@ def train(config_path: Path, *, allow_inexact: bool = False, check: bool = True)
         base = plan.base_model(config, tiers)
         run.ledger.amend(student_model=base.name, inputs={"model": base.digest})
         prepare(run, base)
-        checkpoints = _train_and_score(run, base, allow_inexact=allow_inexact)
+        facts = checked.facts if checked is not None else {}
+        checkpoints = _train_and_score(run, base, facts, allow_inexact=allow_inexact)
         deliver.deliver(run, base)
         checkpoints.empty()
         _close(run)
@@ -101,26 +107,33 @@ def prepare(run: Run, base: ModelFiles) -> None:
     run.ledger.amend(dataset_id=f"{dataset.name}@{dataset.version}", dataset_hash=dataset.digest)
 
 
-def _train_and_score(run: Run, base: ModelFiles, *, allow_inexact: bool) -> RunCheckpoints:
-    """Base answers, training, merge, tuned answers, and what the difference proves.
+def _train_and_score(
+    run: Run, base: ModelFiles, facts: Mapping[str, Any], *, allow_inexact: bool
+) -> RunCheckpoints:
+    """Training, base answers, merge, tuned answers, and what the difference proves.
+
+    `facts` are what the flight check measured.
 
     Returns the checkpoints of the way, which nobody needs when the trained one is delivered.
     """
     config, root, made = run.config, run.tiers.root, run.made
     name = plan.run_name(config, root, base)
     suite = made["suite"]
-    run.step("base_answers", "generate", plan.generate(config, base, f"{name}-base"), suite=suite)
     training = plan.finetune(config, root, base, run.scratch)
     checkpoints, checkpoint = _finetune(run, replace(training, allow_inexact=allow_inexact))
     run.ledger.amend(
         student_model=checkpoint.body.base.name,
         tokens_trained=checkpoint.body.tokens_trained,
         label_tokens=checkpoint.body.label_tokens,
+        method=method_name(checkpoint.body),
         seed=checkpoint.body.seed,
         template_sha256=checkpoint.body.template_sha256,
         mask_sha256=checkpoint.body.mask_sha256,
         inexact=_inexact(run, checkpoint),
+        memory=_memory(run, facts),
     )
+    # After the training, which so begins at once and with no other model in memory.
+    run.step("base_answers", "generate", plan.generate(config, base, f"{name}-base"), suite=suite)
     export = run.step("export", "merge", plan.merge(base, run.scratch), checkpoint=checkpoint)
     tuned = plan.generate(config, resolve(export.label, project=root), f"{name}-tuned")
     run.step("tuned_answers", "generate", tuned, suite=suite, export=export)
@@ -155,6 +168,19 @@ def _inexact(run: Run, checkpoint: Artifact[CheckpointBody]) -> list[str]:
     """What had changed when the training went on all the same."""
     resolved = json.loads(run.tiers.store.path(checkpoint, "resolved.json").read_bytes())
     return [str(change) for change in resolved["inexact"]]
+
+
+def _memory(run: Run, facts: Mapping[str, Any]) -> dict[str, int]:
+    """What the check said of the memory, and what the training then took, where it was made now."""
+    names = {"estimated": "estimated_memory_bytes", "rehearsed": "peak_bytes"}
+    told = {name: int(facts[fact]) for name, fact in names.items() if fact in facts}
+    if "checkpoint" in run.ledger.manifest.reused:
+        return told
+    peak = peak_bytes()
+    before = ", ".join(f"{name} {size / 1e9:.1f} GB" for name, size in told.items())
+    beside = f" (by the check: {before})" if before else ""
+    emit("note", text=f"the training took {peak / 1e9:.1f} GB of memory at its peak{beside}")
+    return {**told, "peak": peak}
 
 
 def _close(run: Run) -> None:

@@ -88,6 +88,8 @@ def opened(
     start = datetime.now(UTC)
     facts = opening_facts(start, run_type=run_type, config_path=config_path, ledger=tiers.manifests)
     facts.attempts = 1 + liveness.failed_before(tiers.manifests, facts)
+    if config_path is not None:
+        tiers.store.put(config_path)  # by its digest, which the manifest has: for `nexa replay`
     log = EventLog(tiers.logs / f"{facts.run_id}.jsonl")
     scratch = tiers.new_scratch(facts.run_id)
     liveness.note_process(tiers, facts.run_id, config_path or tiers.root / "config.yaml")

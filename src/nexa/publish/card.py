@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from nexa.core.errors import IntegrityError
+from nexa.core.methods import method_name, method_told
 from nexa.publish import card_adopted as adopted
 from nexa.publish import card_sections as sections
 from nexa.publish.front_matter import front_matter
@@ -83,7 +84,10 @@ CARDS: dict[str, Callable[[Records], str]] = {CARD_VERSION: _card_v1, ADOPTED_CA
 
 def _headline(records: Records) -> list[str]:
     checkpoint = records.role("checkpoint").body
-    method = "a LoRA adapter, merged" if checkpoint.method == "lora" else "all weights trained"
+    name = method_name(checkpoint)
+    article = "an" if name.startswith("rs") else "a"
+    adapter = f"{article} {name} adapter, merged"
+    method = adapter if checkpoint.method == "lora" else f"{name} trained"
     return [
         f"# {records.header.repo.split('/')[1]}",
         "",
@@ -104,8 +108,7 @@ def _training(records: Records) -> list[str]:
     if body.base.source_sha256:
         rows.append(["base's source, sha256", f"`{body.base.source_sha256}`"])
     if body.method == "lora":
-        modules = ", ".join(body.target_modules)
-        rows.append(["method", f"LoRA, rank {body.rank}, alpha {body.alpha:g}, on {cell(modules)}"])
+        rows.append(["method", cell(method_told(body))])
     else:
         rows.append(["method", "full"])
     rows += [

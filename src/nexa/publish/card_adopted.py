@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nexa.core.methods import method_name, method_told
 from nexa.core.scoring import NOT_CHECKED
 from nexa.publish import card_sections as sections
 from nexa.publish.markdown import cell, table
@@ -13,9 +14,9 @@ UNKNOWN = f"{NOT_CHECKED[0].upper()}{NOT_CHECKED[1:]}."
 def headline(records: Records) -> list[str]:
     """What it is, the verdict, and what nobody could look for."""
     body = records.role("checkpoint").body
-    base = f"`{cell(body.base.name)}`"
+    base, name = f"`{cell(body.base.name)}`", method_name(body)
     what = (
-        f"A LoRA adapter on {base}"
+        f"{'An' if name.startswith('rs') else 'A'} {name} adapter on {base}"
         if body.method == "lora"
         else f"A whole model, compared with {base},"
     )
@@ -48,8 +49,7 @@ def origin(records: Records) -> list[str]:
         ["base digest", f"`{body.base.digest}`"],
     ]
     if body.method == "lora":
-        modules = cell(", ".join(body.target_modules))
-        rows.append(["kind", f"LoRA, rank {body.rank}, alpha {body.alpha:g}, on {modules}"])
+        rows.append(["kind", cell(method_told(body))])
     else:
         rows.append(["kind", "a whole model, its files as they were found"])
     if body.trainer_step is not None:

@@ -6,6 +6,7 @@ a new card version.
 
 from __future__ import annotations
 
+from nexa.core.methods import quantised
 from nexa.core.scoring import NO_DOMAIN
 from nexa.publish.front_matter import hub_id
 from nexa.publish.markdown import cell, difference, interval, number, table
@@ -109,8 +110,9 @@ def general_text(records: Records) -> list[str]:
 def use(records: Records) -> list[str]:
     """The lines of Python that load what was published."""
     repo, checkpoint = records.header.repo, records.role("checkpoint").body
+    merged = records.header.merge_adapters
     lines = ["## Use it"]
-    if records.header.merge_adapters:
+    if merged:
         lines += [
             "",
             "```python",
@@ -149,6 +151,14 @@ def use(records: Records) -> list[str]:
             "adapter was trained on that copy. On weights that were never quantised it will "
             "behave a little differently.",
         ]
+    form = quantised(checkpoint)
+    if form:
+        lines += [
+            "",
+            f"The adapter was trained while the base's linear layers were held in {form}. On the "
+            "base as it is it will behave a little differently"
+            + ("; the merged weights above hold what it was trained on." if merged else "."),
+        ]
     return lines
 
 
@@ -179,10 +189,12 @@ def cost(records: Records) -> list[str]:
 def parity(records: Records) -> list[str]:
     """That the published weights are the base plus its adapter."""
     dtype = records.role("export").body.dtype
+    form = quantised(records.role("checkpoint").body)
+    base = f"base as it was trained on ({form}, dequantised)" if form else "base"
     return [
         *parity_text(
             f"The weights ({dtype}) were written, loaded again from disk and compared with the "
-            "base plus its adapter in float32.",
+            f"{base} plus its adapter in float32.",
         ),
         *parity_checks(records),
     ]

@@ -9,7 +9,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from nexa.core.records import ModelRef
+from nexa.core.methods import quantised
+from nexa.core.records import AdoptedBody, CheckpointBody, ModelRef
 from nexa.publish.records import Records
 
 
@@ -33,11 +34,17 @@ def _metadata(records: Records) -> dict[str, Any]:
         "base_model_relation": "finetune" if merged else "adapter",
         "library_name": "transformers" if merged else "peft",
         "pipeline_tag": "text-generation",
-        "tags": ["nexa", checkpoint.method, "safetensors"],
+        "tags": ["nexa", checkpoint.method, *_kinds(checkpoint), "safetensors"],
     }
     if header.licence:
         found["license"] = header.licence
     return found | {"model-index": [_model_index(records)]}
+
+
+def _kinds(checkpoint: CheckpointBody | AdoptedBody) -> list[str]:
+    """What the adapter is more than LoRA, as people search for it."""
+    variants = checkpoint.variant.split("+") if checkpoint.variant else []
+    return ["qlora", *variants] if quantised(checkpoint) else variants
 
 
 def _model_index(records: Records) -> dict[str, Any]:

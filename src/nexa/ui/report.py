@@ -13,6 +13,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from nexa.core.methods import method_name, method_told
 from nexa.core.records import Artifact
 from nexa.core.scoring import NO_DOMAIN, NOT_CHECKED, read_rows
 from nexa.core.secrets import redact
@@ -184,7 +185,8 @@ def _samples_note(samples: Sequence[Row], page: Page) -> str:
 
 def _subtitle(page: Page) -> str:
     checkpoint = page.records["checkpoint"].body
-    method = f"LoRA rank {checkpoint.rank}" if checkpoint.method == "lora" else "all weights"
+    rank = f" rank {checkpoint.rank}" if checkpoint.method == "lora" else ""
+    method = f"{method_name(checkpoint)}{rank}"
     when = ((page.manifest.get("cost") or {}).get("start_time") or "")[:10]
     parts = [f"{checkpoint.base.name}, {method}, {checkpoint.rows} rows", when]
     return " · ".join(part for part in parts if part)
@@ -242,15 +244,10 @@ def _safety(page: Page) -> list[tuple[str, str]]:
 
 
 def _training(body: Any) -> list[tuple[str, str]]:
-    lora = (
-        f"LoRA, rank {body.rank}, alpha {body.alpha:g}, on {', '.join(body.target_modules)}"
-        if body.method == "lora"
-        else "all weights"
-    )
     quantised = f", dequantised from {body.base.quantisation}" if body.base.quantisation else ""
     return [
         ("base", f"{body.base.name} ({body.base.origin}{quantised})"),
-        ("method", lora),
+        ("method", method_told(body)),
         ("trained parameters", f"{body.trainable_parameters:,}"),
         ("rows, epochs, steps", f"{body.rows:,}, {body.epochs:g}, {body.steps:,}"),
         ("tokens", f"{body.tokens_trained:,}, {body.label_tokens:,} of them bore loss"),

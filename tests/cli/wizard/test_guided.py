@@ -71,7 +71,7 @@ def test_a_new_user_comes_from_questions_to_a_published_folder_and_the_commands_
     screen.answer(ask.DATA, "1")
     screen.answer(ask.NAME, "two words")
     screen.answer(ask.NAME, "mine")
-    screen.answer(ask.METHOD, "qlora")
+    screen.answer(ask.METHOD, "prefix")
     screen.answer(ask.METHOD, "")
     screen.answer(ask.MODE, "moon")
     screen.answer(ask.MODE, "")
@@ -94,7 +94,7 @@ def test_a_new_user_comes_from_questions_to_a_published_folder_and_the_commands_
         "bad.jsonl is empty",
         "there is no rows/nothing.jsonl",
         "'two words' cannot be the name of a model",
-        "'qlora' is none of the choices",
+        "'prefix' is none of the choices",
         "'moon' is none of the choices",
         "the share for evaluation should be above 0",
         "'hub' is none of the choices",

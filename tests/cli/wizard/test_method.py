@@ -44,13 +44,15 @@ def test_methods_have_their_cost_and_one_that_does_not_fit_is_marked(
 ) -> None:
     person = Person("")
     assert ask_method(person, None, model, data, MACHINE) == "lora"
-    assert "  1  lora  a small adapter: about " in person.seen
+    assert "  1  lora   a small adapter: about " in person.seen
+    assert "  2  qlora  a small adapter on a base in four bits" in person.seen
+    assert "  3  dora   a finer adapter" in person.seen
     large = Model(
         "large", "auto", model.files, Shape("LlamaForCausalLM", 576, 30, 49_152, 134 * 10**6)
     )
     person = Person("full")
     assert ask_method(person, None, large, data, TIGHT) == "full"
-    assert "2  full  all weights: about" in person.seen
+    assert "4  full   all weights: about" in person.seen
     assert "too large" in person.seen
     assert "may not fit in memory" in person.seen
 

@@ -10,13 +10,16 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from queue import Queue
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from nexa.core.errors import ModelError, TrainingError
+from nexa.core.errors import CapacityError, ModelError, TrainingError
 from nexa.orchestrate.check import child, inputs, model, rehearsal, rows
 from nexa.orchestrate.check.rehearsal import Rehearsal, longest_batch
+from nexa.train.accumulate import Accumulation
+from nexa.train.batches import Cut
+from nexa.train.executor import Executor
 from tests.orchestrate.check.made import flight
 from tests.train.sample import random_rows
 
@@ -59,6 +62,7 @@ def test_the_three_stages_run_in_their_order_and_measure(
     assert facts["longest_row_tokens"] == 87
     assert facts["peak_bytes"] >= facts["held_bytes"] > 0
     assert facts["tokens_per_s"] > 0
+    assert f"with the {facts['engine']} engine" in told["memory"]
     # Nothing of it is in the project's own store.
     after = {path.name for path in (tmp_path / ".nexa" / "store" / "recipes").iterdir()}
     assert before == after
@@ -67,15 +71,21 @@ def test_the_three_stages_run_in_their_order_and_measure(
 def test_the_longest_batch_is_that_of_the_longest_rows() -> None:
     made = random_rows(30)
     lengths = sorted((len(row.ids) for row in made), reverse=True)[:4]
-    whole = longest_batch(made, rows_per_step=4, micro_tokens=4096, padded=False)
-    assert whole.lengths == tuple(lengths)
-    padded = longest_batch(made, rows_per_step=4, micro_tokens=2 * lengths[0], padded=True)
-    assert padded.lengths == tuple(lengths[:2])
+    executor = cast(Executor, None)  # it is asked for nothing where nothing is too large
+
+    def lengths_of(cut: Cut) -> tuple[int, ...]:
+        return longest_batch(made, 4, executor, Accumulation(cut)).lengths
+
+    assert lengths_of(Cut(4096)) == tuple(lengths)
+    assert lengths_of(Cut(2 * lengths[0], padded=True)) == tuple(lengths[:2])
 
 
-def test_where_the_system_counts_no_peak_the_process_is_asked(tmp_path: Path) -> None:
-    assert rehearsal._restart_peak(tmp_path / "none") > 0
-    assert rehearsal._peak_bytes(tmp_path / "none") > 0
+def test_a_limit_of_the_users_is_rehearsed(tmp_path: Path, tiny_llama: Path) -> None:
+    facts: dict[str, Any] = {}
+    job = job_of(tmp_path, tiny_llama, training={"memory_limit": "1 MB"})
+    with pytest.raises(CapacityError, match="does not hold one row"):
+        Rehearsal(job, lambda **more: facts.update(more)).memory()
+    assert facts["engine"] in ("fused", "generic")
 
 
 # -- the child's side of the pipe ----------------------------------------------------------------

@@ -50,7 +50,7 @@ def test_known_models_are_in_order_of_size_and_the_smallest_is_an_alias() -> Non
 def test_what_fits_is_offered_the_best_guess_first(tmp_path: Path) -> None:
     assert references(tmp_path, TINY) == []
     assert references(tmp_path, USUAL)[0] == "smollm2-135m"
-    assert references(tmp_path, LARGE)[0] == "Qwen/Qwen3-4B-Instruct-2507"
+    assert references(tmp_path, LARGE)[0] == "Qwen/Qwen2.5-7B-Instruct"
     assert len(references(tmp_path, LARGE)) == len(KNOWN_MODELS)
     reasons = [offer.reason for offer in model_offers(tmp_path, USUAL)]
     assert reasons[0] == "0.1B parameters, suits this machine"
@@ -132,11 +132,13 @@ def test_methods_are_offered_with_their_cost_and_the_first_that_fits_is_the_best
     shape = find_model(str(tiny_llama), "auto", tmp_path).shape
     data = data_files(write_rows(tmp_path / "rows.jsonl", rows(range(40))))
     offers = method_offers(shape, data, USUAL)
-    assert [offer.method for offer in offers] == ["lora", "full"]
+    assert [offer.method for offer in offers] == ["lora", "qlora", "dora", "full"]
     assert all(offer.estimate.fits and offer.steps == 40 for offer in offers)
     assert best_method(offers) == "lora"
     large = KNOWN_MODELS[-1].shape
-    assert best_method(method_offers(large, data, TINY)) == "lora"
+    least = method_offers(large, data, TINY)
+    assert not any(offer.estimate.fits for offer in least)
+    assert best_method(least) == "lora"
 
 
 def test_local_is_the_one_place_to_train() -> None:

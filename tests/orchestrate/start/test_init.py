@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from nexa.orchestrate import plan
 from nexa.orchestrate.model_shape import Shape
 from nexa.orchestrate.recipes import RECIPES
 from nexa.orchestrate.start import init as module
-from nexa.orchestrate.start.init import in_config, init
+from nexa.orchestrate.start.init import Method, in_config, init
 from tests.support.hub_emulator import HubEmulator
 
 
@@ -89,6 +90,25 @@ def test_full_fine_tuning_has_no_adapter_and_a_tenth_of_the_rate(
     assert config.method == "full"
     assert config.lora is None
     assert config.optimizer.lr == pytest.approx(1e-4)
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora", "dora"])
+def test_every_kind_of_adapter_is_a_config_that_says_what_it_is(
+    project: Path, data: Path, tiny_llama: Path, method: Method
+) -> None:
+    started = init(str(tiny_llama), data, method=method)
+    config = load_config(project / "config.yaml")
+    text = (project / "config.yaml").read_text()
+    assert config.method == "lora"
+    assert config.training.method == method
+    assert config.lora is not None
+    assert (config.quantization is not None) == (method == "qlora")
+    assert f"method: {method}" in text
+    assert module.MEANINGS[method] in text
+    assert ("\nquantize:\n" in text) == (method == "qlora")
+    if method == "qlora":
+        assert re.search(r"  double: true +# the scales", text)
+        assert started.values["quantize"] == {"bits": 4, "scheme": "nf4", "double": True}
 
 
 def test_without_a_held_out_file_a_share_is_set_aside(

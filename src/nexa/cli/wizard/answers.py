@@ -19,7 +19,7 @@ class Answers:
     source: Literal["auto", "hub", "wheel"]
     data: str
     name: str
-    method: Literal["lora", "full"]
+    method: Literal["lora", "qlora", "dora", "full"]
     mode: str
     train_options: tuple[str, ...]
     eval_fraction: float | None

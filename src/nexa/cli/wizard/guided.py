@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nexa.cli.init import METHODS
 from nexa.cli.show import Output, output_options
 from nexa.core.interrupts import stoppable
 
@@ -34,7 +35,7 @@ class Stopped(click.Abort):
 )
 @click.option("--data", metavar="FILE|FOLDER|ID", help="Rows to train on; a Hub dataset's id.")
 @click.option("--name", metavar="NAME", help="Of the output folder and the repository.")
-@click.option("--method", type=click.Choice(["lora", "full"]), help="An adapter, or all weights.")
+@click.option("--method", type=click.Choice(list(METHODS)), help="An adapter, or all weights.")
 @click.option("--mode", metavar="PLACE", help="Where to train: local.")
 @click.option("--eval-fraction", type=float, metavar="SHARE", help="Rows to set aside: 0.1.")
 @click.option(

@@ -10,8 +10,10 @@ from nexa.cli.wizard.asking import Asker
 from nexa.core.hardware import Machine
 from nexa.orchestrate.estimate import Estimate
 from nexa.orchestrate.start.guide import SAMPLE_ROWS, SAMPLE_TOKENS, fits
+from nexa.orchestrate.start.init import Method
 
 NARROW = 70  # columns; below, each model is a line of its own
+SHOWN: tuple[Method, ...] = ("lora", "full")  # the others lie between, and are told when it counts
 
 
 def show_machine(asker: Asker, machine: Machine, project: Path) -> None:
@@ -30,15 +32,16 @@ def show_machine(asker: Asker, machine: Machine, project: Path) -> None:
         }
     )
     rows = [
-        [fit.model.reference, *(cost(estimate) for estimate in fit.by_method.values())]
+        [fit.model.reference, *(cost(fit.by_method[method]) for method in SHOWN)]
         for fit in fits(machine)
     ]
     asker.tell(f"On {SAMPLE_ROWS} rows of {SAMPLE_TOKENS} tokens it would take, roughly:")
     if shutil.get_terminal_size().columns < NARROW:
-        for reference, lora, full in rows:
-            asker.tell(f"{reference}: lora {lora}; full {full}")
+        for reference, *costs in rows:
+            told = (f"{method} {text}" for method, text in zip(SHOWN, costs, strict=True))
+            asker.tell(f"{reference}: {'; '.join(told)}")
     else:
-        asker.out.table(["model", "lora", "full"], rows)
+        asker.out.table(["model", *SHOWN], rows)
 
 
 def cost(estimate: Estimate) -> str:

@@ -19,7 +19,12 @@ from nexa.orchestrate.start.guide import (
 )
 from nexa.orchestrate.start.init import OUTPUT_DIR, Method, require_name
 
-MEANINGS = {"lora": "a small adapter", "full": "all weights"}
+MEANINGS = {
+    "lora": "a small adapter",
+    "qlora": "a small adapter on a base in four bits: less memory while it trains",
+    "dora": "a finer adapter, somewhat slower",
+    "full": "all weights",
+}
 
 
 def ask_name(asker: Asker, given: str | None, model: Model, data: Data, project: Path) -> str:

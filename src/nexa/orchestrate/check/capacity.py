@@ -9,6 +9,7 @@ from nexa.orchestrate.check.offspring import Offspring
 from nexa.orchestrate.check.state import Flight
 from nexa.orchestrate.estimate import Estimate, estimate
 from nexa.orchestrate.model_shape import shape_of
+from nexa.train.memory import method_of
 
 # The model of memory is good to about a half: beyond that nothing is even tried.
 HOPELESS = 1.5
@@ -18,13 +19,16 @@ def estimated(flight: Flight) -> str:
     """What the stated model says, where nothing is rehearsed.
 
     Raises:
-        CapacityError: it says more than the machine has.
+        CapacityError: it says more than the machine has, even with one row a pass.
     """
     told = _estimate(flight)
     room = this_machine().memory_bytes
-    if told.memory_bytes > room:
+    if told.least_bytes > room:
         raise _too_much(told, room)
-    return f"not tried; by estimate {told.memory_bytes / 1e9:.1f} GB of {room / 1e9:.1f} GB"
+    return (
+        f"not tried; by estimate {told.memory_bytes / 1e9:.1f} GB of {room / 1e9:.1f} GB "
+        f"with the {told.engine} engine"
+    )
 
 
 def probed(flight: Flight, child: Offspring) -> str:
@@ -36,7 +40,7 @@ def probed(flight: Flight, child: Offspring) -> str:
     """
     told = _estimate(flight)
     room = available_memory_bytes()
-    if told.memory_bytes > HOPELESS * room:
+    if told.least_bytes > HOPELESS * room:
         raise _too_much(told, room)
     return child.memory(flight.records, flight.facts)
 
@@ -47,16 +51,18 @@ def _estimate(flight: Flight) -> Estimate:
     steps = spec.total_steps(rows)
     told = estimate(
         shape_of(flight.base),
-        spec.method,
+        method_of(spec),
         rows=rows,
         tokens_a_row=flight.facts["tokens_a_row"],
         epochs=steps / spec.steps_per_epoch(rows),
         machine=this_machine(),
+        spec=spec,
     )
     flight.facts |= {
         "estimated_memory_bytes": told.memory_bytes,
         "estimated_s": round(told.seconds),
         "estimate_basis": told.basis,
+        "estimated_engine": told.engine,
     }
     return told
 
@@ -64,8 +70,8 @@ def _estimate(flight: Flight) -> Estimate:
 def _too_much(told: Estimate, room: int) -> CapacityError:
     return CapacityError(
         "this machine's memory does not hold the training",
-        found=f"about {told.memory_bytes / 1e9:.0f} GB would be needed, {room / 1e9:.1f} GB are "
+        found=f"about {told.least_bytes / 1e9:.0f} GB would be needed, {room / 1e9:.1f} GB are "
         f"there; {told.basis}",
-        fix="a smaller model, method lora instead of full, shorter rows (data.max_length), or a "
-        "machine with more memory",
+        fix="a smaller model, training.method lora or qlora, shorter rows (data.max_length), or "
+        "a machine with more memory",
     )

@@ -21,8 +21,6 @@ from nexa.core.errors import NexaError
 from nexa.orchestrate.check.report import Finding
 
 ORPHANED = 3
-# How torch says that memory could not be had; it has no class of its own for the processor.
-NO_MEMORY = ("not enough memory", "allocate memory", "out of memory", "bad_alloc")
 
 
 def main() -> int:
@@ -54,7 +52,9 @@ def _answer(answers: TextIO, name: str, stage: Callable[[], str]) -> bool:
     try:
         detail = stage()
     except (NexaError, MemoryError, RuntimeError) as error:
-        lack = _lack_of_memory(error)
+        from nexa.train.accumulate import lack_of_memory  # torch, which the stage has loaded
+
+        lack = lack_of_memory(error)
         if lack is not None:
             _say(answers, {"check": name, "capacity": lack[:200]})
         elif isinstance(error, NexaError):
@@ -64,17 +64,6 @@ def _answer(answers: TextIO, name: str, stage: Callable[[], str]) -> bool:
         return False
     _say(answers, {"check": name, "detail": detail})
     return True
-
-
-def _lack_of_memory(error: BaseException) -> str | None:
-    """What says that memory could not be had: the error, or one that it was raised from."""
-    link: BaseException | None = error
-    while link is not None:
-        text = (str(link) or type(link).__name__).splitlines()[0]
-        if isinstance(link, MemoryError) or any(word in text.lower() for word in NO_MEMORY):
-            return text
-        link = link.__cause__
-    return None
 
 
 def _answers_alone() -> TextIO:

@@ -126,8 +126,10 @@ def trainable(flight: Flight) -> str:
                 f"nothing would be trained: {error.what}", found=error.found, fix=error.fix
             ) from error
         layers = len(targets)
-        ends = [layer.in_features + layer.out_features for layer in targets.values()]
-        trained = spec.adapter.rank * sum(ends)
+        trained = sum(
+            spec.adapter.numbers(name, layer.in_features, layer.out_features)
+            for name, layer in targets.items()
+        )
     if not trained:
         raise NothingTrained(
             "nothing would be trained: there is no parameter that could be",

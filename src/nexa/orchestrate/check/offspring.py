@@ -174,7 +174,7 @@ def what_fits(facts: Mapping[str, Any], limit_bytes: int) -> str:
             return (
                 f"data.max_length: {tokens} and training.micro_tokens: {tokens}, with shorter rows"
             )
-    return "a smaller model, method lora instead of full, or a machine with more memory"
+    return "a smaller model, training.method lora or qlora, or a machine with more memory"
 
 
 def _tail(path: Path) -> str:

@@ -8,21 +8,18 @@ real publication, into a store and a Hub that are folders in scratch.
 
 from __future__ import annotations
 
-import contextlib
 import resource
-import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from safetensors.torch import save_file
 from torch.nn.utils import clip_grad_norm_
 
-from nexa.core.allocator import keep_pages
+from nexa.core.allocator import keep_pages, peak_bytes, restart_peak
 from nexa.core.config import Config, load_config
 from nexa.core.hardware import this_machine
 from nexa.core.records import Artifact, DatasetBody
@@ -36,12 +33,15 @@ from nexa.orchestrate import plan
 from nexa.orchestrate.check.stand_ins import StandIns
 from nexa.orchestrate.runner import run_step
 from nexa.train import guards, optim
-from nexa.train.batches import Batch, Step, TokenRow, lay, split
+from nexa.train.accumulate import Accumulation
+from nexa.train.batches import Batch, Cut, Step, TokenRow, lay
 from nexa.train.engines import engine
 from nexa.train.executor import Executor
 from nexa.train.finetune import WEIGHTS
+from nexa.train.memory import model_for, resolve_micro_tokens
+from nexa.train.rendered import rendered_rows
 from nexa.train.rows import TrainingRows, training_rows
-from nexa.train.spec import TrainSpec, resolve_micro_tokens, resolve_precision
+from nexa.train.spec import TrainSpec, resolve_precision
 
 # Of B's numbers: with a rank of 16 it moves a layer's weights by a few per cent, as training does.
 SMALL = 0.01
@@ -79,7 +79,10 @@ class Rehearsal:
         precision = resolve_precision(spec.precision)
         with engine(spec, data.rows, precision) as executor:
             micro_tokens = resolve_micro_tokens(
-                spec.micro_tokens, executor.config, precision, this_machine().memory_bytes
+                spec.micro_tokens,
+                model_for(spec, executor, precision),
+                data.rows,
+                this_machine().memory_bytes,
             )
             told = self._probe(executor, micro_tokens)
             self._write_trained(executor)
@@ -87,35 +90,34 @@ class Rehearsal:
 
     def _probe(self, executor: Executor, micro_tokens: int) -> str:
         """A small pass to measure by, then the largest there can be; returns what was seen."""
-        spec, rows = self._spec, self._data.rows
+        spec, rows, engine_name = self._spec, self._data.rows, executor.way.engine
         optimizer = optim.optimizer(spec.optimizer, executor.adapters())
         longest = max(rows, key=lambda row: len(row.ids))
-        held = _restart_peak()
+        held = restart_peak()
         _forward_backward(executor, lay([longest]))
         self._measured(
             held_bytes=held,
-            bytes_a_token=(_peak_bytes() - held) / len(longest.ids),
+            bytes_a_token=(peak_bytes() - held) / len(longest.ids),
             longest_row_tokens=len(longest.ids),
             micro_tokens=micro_tokens,
+            engine=engine_name,
         )
-        batch = longest_batch(
-            rows,
-            rows_per_step=spec.rows_per_step,
-            micro_tokens=micro_tokens,
-            padded=executor.way.layout == "padded",
-        )
+        memory = model_for(spec, executor, resolve_precision(spec.precision))
+        limited = Accumulation(Cut(micro_tokens, memory.padded), memory, spec.memory_limit)
+        batch = longest_batch(rows, spec.rows_per_step, executor, limited)
         begin = time.monotonic()
         _forward_backward(executor, batch)
         speed = sum(batch.lengths) / (time.monotonic() - begin)
         optimizer.step()
-        peak = _peak_bytes()
+        peak = peak_bytes()
         tokens = sum(len(row.ids) for row in rows) / len(rows) * spec.rows_per_step
         seconds = spec.total_steps(len(rows)) * tokens / speed
         self._measured(peak_bytes=peak, tokens_per_s=round(speed), training_s=round(seconds))
         room = self._job["memory_limit_bytes"] / 1e9
         return (
-            f"{peak / 1e9:.1f} GB at the longest batch ({sum(batch.lengths):,} tokens), "
-            f"{room:.1f} GB free; about {seconds:.0f} s of training at {speed:.0f} tokens/s"
+            f"{peak / 1e9:.1f} GB at the longest batch ({sum(batch.lengths):,} tokens) with the "
+            f"{engine_name} engine, {room:.1f} GB free; about {seconds:.0f} s of training at "
+            f"{speed:.0f} tokens/s"
         )
 
     def _write_trained(self, executor: Executor) -> None:
@@ -203,7 +205,9 @@ class Rehearsal:
     @cached_property
     def _data(self) -> TrainingRows:
         dataset: Artifact[DatasetBody] = self._records["dataset"]
-        return training_rows(dataset, self._tiers.store, self._chat, self._spec.max_length)
+        spec = self._spec
+        kept = rendered_rows(spec.rendered, spec.model)
+        return training_rows(dataset, self._tiers.store, self._chat, spec.max_length, kept=kept)
 
     @cached_property
     def _stand_ins(self) -> StandIns:
@@ -211,17 +215,17 @@ class Rehearsal:
 
 
 def longest_batch(
-    rows: list[TokenRow], *, rows_per_step: int, micro_tokens: int, padded: bool
+    rows: Sequence[TokenRow], rows_per_step: int, executor: Executor, accumulation: Accumulation
 ) -> Batch:
     """The largest batch that any step of any epoch could hold: the longest rows in one step."""
-    longest = sorted(rows, key=lambda row: -len(row.ids))[:rows_per_step]
-    parts = split(longest, micro_tokens=micro_tokens, padded=padded)
+    longest = tuple(sorted(rows, key=lambda row: -len(row.ids))[:rows_per_step])
+    step = Step(0, 0, (), len(longest), longest)
 
-    def cells(part: Sequence[TokenRow]) -> int:
-        lengths = [len(row.ids) for row in part]
-        return max(lengths) * len(lengths) if padded else sum(lengths)
+    def cells(batch: Batch) -> int:
+        lengths = batch.lengths
+        return max(lengths) * len(lengths) if accumulation.cut.padded else sum(lengths)
 
-    return lay(max(parts, key=cells))
+    return max(accumulation.settle(executor, step), key=cells)
 
 
 def _forward_backward(executor: Executor, batch: Batch) -> None:
@@ -250,23 +254,6 @@ def _disturb(executor: Executor) -> None:
 
 
 # -- memory of this process ----------------------------------------------------------------------
-
-
-def _restart_peak(process: Path = Path("/proc/self")) -> int:
-    """Bytes held now; the peak is counted from here on, where the system can (Linux)."""
-    with contextlib.suppress(OSError):  # elsewhere the peak is that of the whole process
-        (process / "clear_refs").write_text("5", encoding="ascii")
-    return int(psutil.Process().memory_info().rss)
-
-
-def _peak_bytes(process: Path = Path("/proc/self")) -> int:
-    """The most that was held since `_restart_peak`."""
-    try:
-        status = (process / "status").read_text(encoding="utf-8")
-    except OSError:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
-    return _status_bytes(status, "VmHWM")
 
 
 def _limit_memory(room_bytes: int, process: Path = Path("/proc/self")) -> None:

@@ -67,6 +67,7 @@ class StandIns:
             method=spec.method,
             rank=adapter.rank if adapter else None,
             alpha=adapter.alpha if adapter else None,
+            variant=adapter.variant if adapter else None,
             target_modules=sorted({name.rsplit(".", 1)[-1] for name in layers}),
             engine=NAME,
             precision=spec.precision,

@@ -16,7 +16,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from nexa.core.config import PublishSection, load_config
+from nexa.core.config import load_config
+from nexa.core.config_sections import PublishSection
 from nexa.core.errors import (
     AccessError,
     GateError,

@@ -25,7 +25,7 @@ PUBLISH = """\
 #   merge_adapters: true
 """
 
-Value = str | int | float
+Value = str | int | float | bool
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,8 @@ def config_text(sections: Sequence[tuple[str, Sequence[Line]]], *, repo_name: st
 
 def scalar(value: Value) -> str:
     """A value as YAML reads it back: quoted where plain text would be something else."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
     if isinstance(value, int):
         return str(value)
     if isinstance(value, float):

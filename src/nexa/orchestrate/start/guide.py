@@ -255,8 +255,10 @@ def method_offers(shape: Shape, data: DataFiles, machine: Machine) -> list[Metho
 
 
 def best_method(offers: Iterable[MethodOffer]) -> Method:
-    """The first method that fits; LoRA where none does, for it needs the least."""
-    return next((offer.method for offer in offers if offer.estimate.fits), "lora")
+    """The first method that fits, or the one that needs the least memory where none does."""
+    offered = list(offers)
+    least = min(offered, key=lambda offer: offer.estimate.memory_bytes)
+    return next((offer for offer in offered if offer.estimate.fits), least).method
 
 
 def suggested_name(model: str, data: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import ValidationError
 
-from nexa.core.config import PublishSection
+from nexa.core.config_sections import PublishSection
 from nexa.core.errors import UsageError
 from nexa.core.identity import slug
 from nexa.core.store import storage_error, write_atomic
@@ -39,7 +39,7 @@ from nexa.orchestrate.recipes import (
 )
 from nexa.orchestrate.start.config_text import Line, config_text
 
-Method = Literal["lora", "full"]
+Method = Literal["lora", "qlora", "dora", "full"]
 State = Literal["created", "replaced", "unchanged"]
 
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -51,6 +51,13 @@ MOST_NEW_TOKENS = 1024
 MOST_EVAL_FRACTION = 0.9  # as config.yaml has it
 ANY_OWNER = "you"
 IGNORED = (".nexa/", "output/", ".env")
+# What each method is, and what it takes beside plain LoRA.
+MEANINGS: dict[Method, str] = {
+    "lora": "a low-rank adapter beside each linear layer; the model itself is left as it is",
+    "qlora": "LoRA beside linear layers held in four bits: a quarter of their memory",
+    "dora": "LoRA that learns each row's length apart from its direction; a little more work",
+    "full": "every weight is trained: six to nine times the memory of the weights",
+}
 
 
 @dataclass(frozen=True)
@@ -185,7 +192,8 @@ def propose(
         ("data", _data_lines(place, found, folder, eval_fraction)),
         ("optimizer", _optimizer_lines(method, recipe)),
         ("scheduler", _scheduler_lines(length)),
-        *([("lora", _lora_lines(recipe))] if method == "lora" else []),
+        *([("lora", _lora_lines(recipe))] if method != "full" else []),
+        *([("quantize", _quantize_lines())] if method == "qlora" else []),
         ("training", _training_lines(method, length, output_dir)),
         ("eval", _eval_lines(found)),
     ]
@@ -333,9 +341,17 @@ def _lora_lines(recipe: Recipe) -> list[Line]:
     ]
 
 
+def _quantize_lines() -> list[Line]:
+    return [
+        Line("bits", 4, "of the frozen linear layers; embeddings, norms and head stay as they are"),
+        Line("scheme", "nf4", "16 levels for values that are spread as a bell, as weights are"),
+        Line("double", True, "the scales are held in 8 bits too: 4.13 bits a weight, not 4.5"),
+    ]
+
+
 def _training_lines(method: Method, length: Length, output_dir: str) -> list[Line]:
     return [
-        Line("method", method, "as asked for"),
+        Line("method", method, MEANINGS[method]),
         Line("epochs", length.epochs, length.reason),
         Line("gradient_accumulation", 1, "a step's rows go through at once; memory: micro_tokens"),
         Line("micro_tokens", "auto", "tokens in memory at a time; never changes the result"),
