@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import copy
 import textwrap
-from io import StringIO
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from pydantic import BaseModel, ValidationError
-from ruamel.yaml import YAML
+from pydantic import ValidationError
 
-from nexa.core.config import SECTIONS, Config, load_config, parse_config
-from nexa.core.config_names import OTHER_NAMES, OTHER_VALUES
+from nexa.core.config import load_config, parse_config
 from nexa.core.errors import ConfigError
 
 # Entrenar's specification, section 3.3, to the letter.
@@ -470,100 +464,3 @@ def test_repositories_that_the_hub_takes(repo: str) -> None:
 )
 def test_repositories_that_it_does_not_take_or_that_leave_a_local_hub(repo: str) -> None:
     assert "should be owner/name" in mistakes(f"{MINIMAL}publish: {{repo: '{repo}'}}\n")[0]
-
-
-# -- for every field -----------------------------------------------------------------------------
-
-
-def test_the_table_of_sections_is_the_schemas() -> None:
-    assert list(SECTIONS) == list(Config.model_fields)
-    for name, section in SECTIONS.items():
-        assert section.__name__.lower() == f"{name}section"
-
-
-def test_every_key_of_a_section_has_a_typo_that_is_caught() -> None:
-    for name, section in SECTIONS.items():
-        for key in section.model_fields:
-            found = mistakes(f"{name}:\n  {key}x: 1\n")
-            assert any(line.startswith(f"line 2: {name}.{key}x is not a key") for line in found)
-
-
-YAML_VALUES: Any = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
-    max_leaves=5,
-)
-
-
-@settings(deadline=None, max_examples=150)
-@given(st.dictionaries(st.sampled_from([*SECTIONS, "x"]), YAML_VALUES), st.data())
-def test_whatever_a_file_holds_it_loads_or_is_a_config_error(tree: Any, data: Any) -> None:
-    name = data.draw(st.sampled_from(list(SECTIONS)))
-    keys = st.sampled_from(list(SECTIONS[name].model_fields))
-    tree[name] = data.draw(st.dictionaries(keys, YAML_VALUES, max_size=3))
-    out = StringIO()
-    YAML(typ="safe", pure=True).dump(tree, out)
-    assert_loads_or_is_refused(out.getvalue())
-
-
-@settings(deadline=None, max_examples=200)
-@given(st.text(alphabet="model:path-[]{}\"'\n\t #&*!|>?%@`,0", max_size=60))
-def test_whatever_text_it_is_it_loads_or_is_a_config_error(text: str) -> None:
-    assert_loads_or_is_refused(text)
-
-
-def assert_loads_or_is_refused(text: str) -> None:
-    try:
-        loaded = parse_config(text)
-    except ConfigError:
-        return
-    assert isinstance(loaded, BaseModel)
-
-
-def test_what_other_tools_call_a_key_is_told_and_is_there() -> None:
-    for other, meant in OTHER_NAMES.items():
-        found = mistakes(f"{MINIMAL}training: {{{other}: 1}}\n")
-        assert found == [f"line 3: training.{other} is not a key: did you mean {meant}?"]
-        path, _, value = meant.partition(": ")
-        section, *keys = path.split(".")
-        tree: Any = value or 1
-        for key in reversed(keys):
-            tree = {key: tree}
-        out = StringIO()
-        YAML(typ="safe", pure=True).dump({"training": {}, **{section: tree}}, out)
-        told = mistakes(f"{out.getvalue()}zzzz: 1\n")  # refused, but never for that key
-        assert not any("is not a key" in line and "zzzz" not in line for line in told)
-
-
-def test_what_other_tools_call_a_choice_is_told_and_is_there() -> None:
-    places = {"wsd": "scheduler", "cosine": "scheduler", "constant": "scheduler"}
-    places |= {"adamw": "optimizer", "adamw8bit": "optimizer"}
-    for other, meant in OTHER_VALUES.items():
-        place = f"{places.get(meant, 'training')}.{'name' if meant in places else 'precision'}"
-        section, key = place.split(".")
-        (found,) = mistakes(f"{MINIMAL}{section}: {{{key}: {other}}}\n")
-        assert found.startswith(f"line 3: {place}: should be ")
-        assert found.endswith(f"(got {other!r}): did you mean {meant!r}?")
-        parse_config(f"{MINIMAL}{section}: {{{key}: {meant}}}\n")
-
-
-@pytest.mark.parametrize(
-    ("lines", "meant"),
-    [
-        ("training: {rank: 4}", "lora.rank"),
-        ("training: {warmup_steps: 4}", "scheduler.warmup_steps"),
-        ("optimizer: {patience: 4}", "training.early_stopping.patience"),
-        ("epochs: 3", "training.epochs"),
-        ("training: {checkpoints: {evry: 3}}", "'every'"),
-        ("training: {validation: {row: 3}}", "'rows'"),
-        ("training: {validation: {zzzz: 3}}", None),
-    ],
-)
-def test_a_key_of_another_section_is_told_with_its_section(lines: str, meant: str | None) -> None:
-    (found,) = mistakes(f"{MINIMAL}{lines}\n")
-    assert found.endswith(f"did you mean {meant}?" if meant else "known: rows, every")
-
-
-def test_a_key_like_no_other_is_answered_with_those_there_are() -> None:
-    with pytest.raises(ConfigError, match="known: rank, alpha"):
-        parse_config("model: {path: m}\ndata: {train: t}\nlora: {zzzz: 1}\n")

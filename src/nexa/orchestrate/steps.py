@@ -46,7 +46,7 @@ STEPS = {
             "dataset",
         ),
         Step("freeze", 1, "nexa.eval.suite:freeze", ("dataset: dataset",), "suite"),
-        Step("finetune", 1, "nexa.train.finetune:finetune", ("dataset: dataset",), "checkpoint"),
+        Step("finetune", 2, "nexa.train.finetune:finetune", ("dataset: dataset",), "checkpoint"),
         Step(
             "merge",
             2,
@@ -58,7 +58,7 @@ STEPS = {
         Step("take", 1, "nexa.weights.take:take", ("checkpoint: adopted",), "export"),
         Step(
             "generate",
-            1,
+            2,
             "nexa.eval.generate:generate",
             ("suite: suite", "export: export?"),
             "answers",

@@ -12,10 +12,10 @@ import hashlib
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 
-import tokenizers
 import torch
 import transformers
 from safetensors import SafetensorError, safe_open
@@ -65,7 +65,7 @@ class RenderedRows:
         return rows
 
     def _key(self, content: str, template: str) -> str:
-        made_by = [VERSION, tokenizers.__version__, transformers.__version__]
+        made_by = [VERSION, version("tokenizers"), transformers.__version__]
         return sha256_bytes(canonical_json([content, template, dict(self.tokenizer), made_by]))[:32]
 
     def _forget_older(self) -> None:
