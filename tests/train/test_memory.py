@@ -114,6 +114,9 @@ def test_a_token_takes_what_was_measured(
     assert smol(engine).bytes_a_token(seen) == pytest.approx(kilobytes * 1e3, rel=0.02)
 
 
+ENGINE_ALONE_BYTES = {"fused": 450_000_000, "generic": 750_000_000}
+
+
 @pytest.mark.parametrize(
     ("engine", "tokens", "gigabytes"),
     [
@@ -131,7 +134,9 @@ def test_a_process_peaks_where_it_was_measured(
     engine: memory.EngineName, tokens: int, gigabytes: float
 ) -> None:
     told = smol(engine).peak_bytes(lay([row(256)] * (tokens // 256)))
-    assert told == pytest.approx(gigabytes * 1e9, rel=0.14)
+    # Measured of the engine alone; what is told is told of a whole `nexa train`.
+    rest = memory.PROCESS_BYTES[engine] - ENGINE_ALONE_BYTES[engine]
+    assert told - rest == pytest.approx(gigabytes * 1e9, rel=0.14)
 
 
 @pytest.mark.skipif(not in_use_bytes(), reason="needs a C library that counts")

@@ -19,7 +19,7 @@ def test_without_a_rehearsal_the_stated_model_is_told(tmp_path: Path, tiny_llama
     made = flight(tmp_path, tiny_llama)
     made.facts |= FACTS
     told = capacity.estimated(made)
-    assert told.startswith("not tried; by estimate 0.")
+    assert told.startswith("not tried; by estimate 1.")
     assert told.endswith(" with the fused engine")
     assert made.facts["estimated_engine"] == "fused"
     assert made.facts["estimated_s"] >= 0

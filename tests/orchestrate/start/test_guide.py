@@ -50,7 +50,7 @@ def test_known_models_are_in_order_of_size_and_the_smallest_is_an_alias() -> Non
 def test_what_fits_is_offered_the_best_guess_first(tmp_path: Path) -> None:
     assert references(tmp_path, TINY) == []
     assert references(tmp_path, USUAL)[0] == "smollm2-135m"
-    assert references(tmp_path, LARGE)[0] == "Qwen/Qwen2.5-7B-Instruct"
+    assert references(tmp_path, LARGE)[0] == "Qwen/Qwen3-4B-Instruct-2507"
     assert len(references(tmp_path, LARGE)) == len(KNOWN_MODELS)
     reasons = [offer.reason for offer in model_offers(tmp_path, USUAL)]
     assert reasons[0] == "0.1B parameters, suits this machine"
