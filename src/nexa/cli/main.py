@@ -28,7 +28,7 @@ COMMANDS: Table = {
         "init": ("nexa.cli.init:init", "Write a config.yaml that fits a model and your data."),
         "train": (
             "nexa.cli.train:train",
-            "Prepare data, score the base, train, merge, and score what came out.",
+            "Prepare data, train, merge, and score the base and what came out.",
         ),
         "resume": ("nexa.cli.resume:resume", "Go on with a training that was stopped."),
         "publish": (

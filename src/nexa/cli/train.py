@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option("--no-check", is_flag=True, help="Train without the flight check (nexa check).")
 @output_options
 def train(out: Output, config: Path, dry_run: bool, allow_inexact: bool, no_check: bool) -> None:
-    """Prepare data, score the base, train, merge, and score what came out.
+    """Prepare data, train, merge, and score the base and what came out.
 
     A training that was stopped goes on from its newest checkpoint.
     """
