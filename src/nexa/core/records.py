@@ -201,11 +201,23 @@ class AdoptedBody(Body):
 
 
 class ExportBody(Body):
-    """Weights in a form others load. Files: a whole model folder and `parity.json`."""
+    """Weights in a form others load, and `parity.json`.
 
-    format: Literal["safetensors"] = Field(description="file format of the weights")
-    dtype: str = Field(description="of the stored weights")
-    base: ModelRef = Field(description="what the adapter was merged into")
+    Files: of safetensors a whole model folder; of GGUF the one `.gguf` file and a `Modelfile`.
+    """
+
+    format: Literal["safetensors", "gguf"] = Field(description="file format of the weights")
+    dtype: str = Field(description="of the stored weights; of GGUF its quantisation, e.g. `q4_k_m`")
+    base: ModelRef = Field(
+        description="what the adapter was merged into; of a conversion or a merge of models, the "
+        "model it was made from"
+    )
+    parents: list[ModelRef] | None = Field(
+        default=None, description="the models that were merged, in order", exclude_if=_is_none
+    )
+    recipe: dict[str, Any] | None = Field(
+        default=None, description="how they were merged: method and numbers", exclude_if=_is_none
+    )
     model_digest: str = Field(
         description="digest of the exported model's files, as ModelRef.digest"
     )

@@ -64,10 +64,17 @@ def _check_roles(name: str, given: dict[str, Artifact[Any]]) -> None:
     """The artifacts are those that the table names: none missing, none of another kind."""
     wanted = dict(item.split(": ") for item in STEPS[name].inputs)
     for role, kind in wanted.items():
-        artifact = given.get(role)
-        if artifact is None and not kind.endswith("?"):
+        if role not in given and not kind.endswith("?"):
             raise UsageError(f"step {name} needs a {kind} as {role}")
-        if artifact is not None and artifact.kind not in kind.rstrip("?").split("|"):
-            raise UsageError(f"step {name} takes a {kind} as {role}", found=artifact.label)
-    if unknown := set(given) - set(wanted):
-        raise UsageError(f"step {name} takes no {', '.join(sorted(unknown))}")
+    known = {role: _row_of(role, wanted) for role in given}
+    for role, row in known.items():
+        if row in wanted and given[role].kind not in wanted[row].rstrip("?").split("|"):
+            kind = wanted[row].rstrip("?")
+            raise UsageError(f"step {name} takes a {kind} as {role}", found=given[role].label)
+    if unknown := sorted(role for role, row in known.items() if row not in wanted):
+        raise UsageError(f"step {name} takes no {', '.join(unknown)}")
+
+
+def _row_of(role: str, wanted: Mapping[str, str]) -> str:
+    """The table's name of a role: `parent*` stands for parent1, parent2 and so on."""
+    return role if role in wanted else f"{role.rstrip('0123456789')}*"

@@ -18,7 +18,8 @@ from nexa.core.records import Draft
 class Step:
     """One row of the table.
 
-    `inputs` names artifacts by role and kind; `?` marks optional ones, `|` alternatives.
+    `inputs` names artifacts by role and kind; `?` marks optional ones, `|` alternatives. A role that
+    ends with `*` stands for any number of them: `parent*` for parent1, parent2 and so on.
     """
 
     name: str
@@ -54,6 +55,14 @@ STEPS = {
             ("checkpoint: checkpoint|adopted",),
             "export",
         ),
+        Step(
+            "merge_models",
+            1,
+            "nexa.weights.merge_models.step:merge_models",
+            ("parent*: export?",),
+            "export",
+        ),
+        Step("convert", 1, "nexa.weights.convert:convert", ("export: export?",), "export"),
         Step("adopt", 1, "nexa.weights.adopt:adopt", (), "adopted"),
         Step("take", 1, "nexa.weights.take:take", ("checkpoint: adopted",), "export"),
         Step(

@@ -11,9 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,10 +19,11 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from nexa.core.errors import ParityError, TemplateError
+from nexa.core.errors import TemplateError
 from nexa.core.records import AdoptedBody, CheckpointBody
 from nexa.lm import adapters
 from nexa.lm.chat import ChatTemplate
+from nexa.weights.checks import Check, Parity
 from nexa.weights.merging import Tuned
 from nexa.weights.probes import probe_prompts, probe_texts
 from nexa.weights.tensors import model_weights
@@ -40,57 +39,6 @@ SHARE_LIMITS = (0.5, 1.5)
 ONCE_LIMITS = (0.75, 1.25)
 # Below this the adapter does nothing at all (float32 noise is about 1e-6).
 ACTS_FLOOR = 1e-5
-
-
-@dataclass(frozen=True)
-class Check:
-    """One question with its answer: `value` against `limit` (a bound, a range or an equal)."""
-
-    name: str
-    passed: bool
-    value: Any
-    limit: Any
-
-
-@dataclass(frozen=True)
-class Parity:
-    """The content of parity.json."""
-
-    dtype: str
-    prompts: int
-    tokens: int
-    checks: tuple[Check, ...]
-
-    @property
-    def passed(self) -> bool:
-        """Whether every check passed."""
-        return all(check.passed for check in self.checks)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data; `rounding` states what the stored type does to a weight."""
-        return {
-            "passed": self.passed,
-            "dtype": self.dtype,
-            "rounding": f"float32 to {self.dtype}, once, to nearest even",
-            "prompts": self.prompts,
-            "tokens": self.tokens,
-            "checks": [asdict(check) for check in self.checks],
-        }
-
-    def require(self) -> None:
-        """Stop here unless every check passed.
-
-        Raises:
-            ParityError: names each failing check with its value and limit.
-        """
-        failed = [check for check in self.checks if not check.passed]
-        if failed:
-            raise ParityError(
-                "the merged model is not the model that was trained: "
-                + ", ".join(check.name for check in failed),
-                found="\n".join(f"{c.name}: {c.value} (limit {c.limit})" for c in failed),
-                fix="nothing was published; keep the checkpoint and report this",
-            )
 
 
 def prove(
@@ -123,7 +71,17 @@ def prove(
         *text_checks(folder, prompts, checkpoint),
         *logit_checks(folder, tuned, texts, adapter, dtype=dtype),
     ]
-    return Parity(dtype, len(texts), sum(map(len, texts)), tuple(checks))
+    return Parity(
+        tuple(checks),
+        {
+            "dtype": dtype,
+            "rounding": f"float32 to {dtype}, once, to nearest even",
+            "prompts": len(texts),
+            "tokens": sum(map(len, texts)),
+        },
+        refusal="the merged model is not the model that was trained",
+        fix="nothing was published; keep the checkpoint and report this",
+    )
 
 
 # -- tensors: what is stored ---------------------------------------------------------------------

@@ -11,14 +11,14 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from nexa.core.errors import ModelError, ParityError
+from nexa.core.errors import ModelError
 from nexa.core.events import emit, progress
 from nexa.core.identity import where
 from nexa.core.records import AdoptedBody, Artifact, Draft, ExportBody
@@ -27,8 +27,8 @@ from nexa.lm import folder
 from nexa.lm.chat import ChatTemplate
 from nexa.lm.load import LoadedModel, load
 from nexa.lm.resolve import ModelFiles
+from nexa.weights.checks import Check, Parity
 from nexa.weights.merge_adapter import parity_files
-from nexa.weights.parity import Check
 from nexa.weights.probes import probe_texts
 from nexa.weights.tensors import model_weights
 
@@ -74,36 +74,30 @@ def _take(model: ModelFiles, checkpoint: Artifact[AdoptedBody], out: Path) -> Dr
     with progress("looking through the model"):
         loaded = load(taken)
         texts = probe_texts(loaded.tokenizer)
-        dtype, checks = _stored_dtype(out), tuple(_checks(loaded, texts, checkpoint.body))
-    _require(model, checks)
+        dtype = _stored_dtype(out)
+        checks = tuple(_checks(loaded, texts, checkpoint.body))
+    parity = Parity(
+        checks,
+        {
+            "dtype": dtype,
+            "rounding": "none: the weights are those that were found",
+            "prompts": len(texts),
+            "tokens": sum(map(len, texts)),
+        },
+        refusal=f"{model.name} cannot be published",
+        fix="mend its files; for end_of_turn: eos_token_id in generation_config.json",
+    )
+    parity.require()
     emit("weights.parity", passed=True, checks=len(checks))
-    parity = {
-        "passed": True,
-        "dtype": dtype,
-        "rounding": "none: the weights are those that were found",
-        "prompts": len(texts),
-        "tokens": sum(map(len, texts)),
-        "checks": [asdict(check) for check in checks],
-    }
     body = ExportBody(
         format="safetensors",
         dtype=dtype,
         base=checkpoint.body.base,
         model_digest=taken.digest,
-        parity=parity,
+        parity=parity.to_json(),
         passed=True,
     )
-    return Draft("export", checkpoint.name, body, parity_files(out, parity))
-
-
-def _require(model: ModelFiles, checks: tuple[Check, ...]) -> None:
-    failed = [check for check in checks if not check.passed]
-    if failed:
-        raise ParityError(
-            f"{model.name} cannot be published: {', '.join(check.name for check in failed)}",
-            found="\n".join(f"{c.name}: {c.value} (wanted: {c.limit})" for c in failed),
-            fix="mend its files; for end_of_turn: eos_token_id in generation_config.json",
-        )
+    return Draft("export", checkpoint.name, body, parity_files(out, parity.to_json()))
 
 
 def _copy(model: ModelFiles, out: Path) -> None:
