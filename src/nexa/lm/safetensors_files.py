@@ -23,7 +23,7 @@ class Slot:
 
 
 class SafetensorsWriter:
-    """A model's weight files in `folder`: one file, or shards of at most `limit_bytes` with an index.
+    """A model's weight files in `folder`: one file, or shards of at most `limit_bytes`.
 
     Used with `with`; the files have their final names when the block ends well, and are gone when
     it does not.

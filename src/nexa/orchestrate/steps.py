@@ -18,8 +18,8 @@ from nexa.core.records import Draft
 class Step:
     """One row of the table.
 
-    `inputs` names artifacts by role and kind; `?` marks optional ones, `|` alternatives. A role that
-    ends with `*` stands for any number of them: `parent*` for parent1, parent2 and so on.
+    `inputs` names artifacts by role and kind; `?` marks optional ones, `|` alternatives. A role
+    that ends with `*` stands for any number: `parent*` for parent1, parent2 and so on.
     """
 
     name: str

@@ -1,1 +1,1 @@
-"""GGUF: a whole model folder in, one file that llama.cpp and its kin run out; no compiler needed."""
+"""GGUF: a model folder in, one file out that llama.cpp and its kin run; no compiler needed."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Written:
-    """What was written: GGUF's type of each tensor by GGUF's name, and where it is not the asked."""
+    """What was written: the type of each tensor, by GGUF's names, and where it is not the asked."""
 
     types: Mapping[str, str]
     fallbacks: Mapping[str, str]

@@ -1,4 +1,4 @@
-"""The step: several models become one model folder that plain transformers loads, with its proof."""
+"""The step: several models become one model folder that transformers loads, with its proof."""
 
 from __future__ import annotations
 
