@@ -17,8 +17,8 @@ from nexa.core.records import Artifact, CheckpointBody
 from nexa.core.store import Store
 from nexa.lm.adapters import LoraSpec
 from nexa.lm.resolve import ModelFiles, resolve
-from nexa.weights.merge_adapter import MergeSpec, tuned_weights, write_model
 from nexa.weights.checks import Parity
+from nexa.weights.merge_adapter import MergeSpec, tuned_weights, write_model
 from nexa.weights.merging import Tuned
 from nexa.weights.parity import prove
 from tests.support import chain
