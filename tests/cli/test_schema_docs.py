@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from nexa.cli import docs
-from nexa.cli.schema_docs import _parts, manifest_schema, source_tree, with_part
+from nexa.cli.schema_docs import _parts, manifest_schema, source_packages, source_tree, with_part
 from nexa.core.manifest import PRIVATE, Cost, RunManifest
 from nexa.core.records import KINDS
 
@@ -67,6 +67,12 @@ def test_the_tree_has_every_file_with_its_sentence() -> None:
     assert len(lines) == 3 + len(files) + len(packages)
     assert "  core/                      What all layers share" in "\n".join(lines)
     assert "    store.py                 The content-addressed store" in "\n".join(lines)
+
+
+def test_the_readme_has_every_layer_in_a_line() -> None:
+    layers = {p.parent.name for p in (ROOT / "src" / "nexa").glob("*/__init__.py")}
+    told = [line.split()[0] for line in source_packages().splitlines()[1:-1]]
+    assert told == [f"src/nexa/{name}/" for name in sorted(layers)]
 
 
 def test_every_file_of_the_source_begins_with_a_sentence() -> None:

@@ -16,7 +16,7 @@ from nexa.cli import safety_docs
 from nexa.cli.data_docs import DATA_FORMAT_PARTS
 from nexa.cli.lazy import LazyGroup
 from nexa.cli.main import INTERRUPTED, UNEXPECTED, app
-from nexa.cli.schema_docs import manifest_schema, source_tree, with_part
+from nexa.cli.schema_docs import manifest_schema, source_packages, source_tree, with_part
 from nexa.cli.storage_docs import STORAGE_PARTS
 from nexa.core import errors
 from nexa.core.store import write_atomic
@@ -46,7 +46,7 @@ DOCUMENTS: Mapping[str, Callable[[], str]] = {
 }
 # Parts of documents that people write: what stands between `begin NAME` and `end NAME`.
 PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
-    "README.md": {"source tree": source_tree},
+    "README.md": {"source packages": source_packages},
     "docs/ARCHITECTURE_v1.md": {"source tree": source_tree},
     "docs/DATA_FORMAT.md": DATA_FORMAT_PARTS,
     "docs/STORAGE_POLICY.md": STORAGE_PARTS,

@@ -67,6 +67,13 @@ def source_tree() -> str:
     return "```\n" + "\n".join(lines) + "\n```"
 
 
+def source_packages() -> str:
+    """The layers alone, each with the first sentence of its docstring, as Markdown."""
+    packages = sorted(SOURCE.glob("*/__init__.py"))
+    lines = [f"src/nexa/{path.parent.name + '/':<13} {_first_line(path)}" for path in packages]
+    return "```\n" + "\n".join(lines) + "\n```"
+
+
 def with_part(text: str, name: str, content: str) -> str:
     """`text` with what stands between its two comments `begin NAME` and `end NAME` replaced.
 
