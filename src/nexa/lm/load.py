@@ -25,12 +25,14 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.initialization import no_init_weights
 from transformers.utils import logging as transformers_logging
 
 from nexa.core import events
 from nexa.core.errors import ModelError, nearest
 from nexa.core.identity import canonical_json, sha256_bytes
 from nexa.lm.folder import is_tokenizer, weight_files
+from nexa.lm.quantized import linear_layers, quantize_layer, quantize_linears
 from nexa.lm.resolve import ModelFiles
 
 DTYPES: dict[str, torch.dtype] = {
@@ -130,6 +132,40 @@ def load(files: ModelFiles, *, dtype: str = "bfloat16") -> LoadedModel:
     return LoadedModel(slot.model, tokenizer, files, dtype)
 
 
+def load_quantized(files: ModelFiles, *, dtype: str, double: bool = True) -> PreTrainedModel:
+    """A model of the caller's own whose linear layers are held in four bits, but for its head.
+
+    Each weight is read, rounded to `dtype` and packed before the next is read, so that the whole
+    model is never in memory. Where its files name or cut their tensors in another way than its
+    modules do, transformers has to put them together first; a note says so.
+
+    Raises:
+        ModelError: as `load`, or there is no linear layer.
+    """
+    model = _skeleton(files, dtype=dtype)
+    tensors = _places(model, files)
+    if tensors is None:
+        events.emit(
+            "note", text=f"{files.name} is in memory as a whole once: its files have other names"
+        )
+        model = load(files, dtype=dtype).model
+        release_models()  # for this module is not the base's any more
+        quantize_linears(model, double=double)
+        return model
+    layers = linear_layers(model)
+    linears = {f"{name}.weight": name for name in layers}
+    for layer in layers.values():
+        # Room that is given back in pieces would be filled by what packing needs on the way.
+        layer.weight = torch.nn.Parameter(layer.weight.to("meta"), requires_grad=False)
+    with torch.no_grad():
+        for name, tensor in stored_tensors(files):
+            if name in linears:
+                quantize_layer(model, linears[name], tensor, double=double)
+            elif name in tensors:  # the head of a tied model is not
+                tensors[name].copy_(tensor)
+    return model
+
+
 def load_tokenizer(files: ModelFiles) -> PreTrainedTokenizerBase:
     """The tokenizer of a model; equal files give the one tokenizer that is there already.
 
@@ -155,6 +191,17 @@ def load_tokenizer(files: ModelFiles) -> PreTrainedTokenizerBase:
     return _tokenizers[key]
 
 
+def stored_tensors(files: ModelFiles) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors of a model's files one by one, as they are stored.
+
+    Raises:
+        ModelError: a file cannot be read.
+    """
+    for file in _open(files):
+        for name in file.keys():  # noqa: SIM118  # it is no dictionary
+            yield name, file.get_tensor(name)
+
+
 def release() -> None:
     """Forget every loaded model and tokenizer: see `release_models`."""
     _tokenizers.clear()
@@ -166,6 +213,41 @@ def release_models() -> None:
     _slots.clear()
     gc.collect()
     torch.cuda.empty_cache()  # does nothing where CUDA was never used
+
+
+def _skeleton(files: ModelFiles, *, dtype: str) -> PreTrainedModel:
+    """The model's modules in eval mode, for who reads the weights into them himself.
+
+    Room for the weights is set aside and not touched: memory is taken as it is filled. What is
+    computed from the config alone (rotary frequencies) is there.
+
+    Raises:
+        ModelError: as `load`, but for the tensors.
+    """
+    with _view(files) as folder, _quiet():
+        config = _config(folder, files)
+        _require_tied_head(files, config)
+        try:
+            with no_init_weights():
+                model: PreTrainedModel = AutoModelForCausalLM.from_config(
+                    config,
+                    dtype=DTYPES[dtype],
+                    attn_implementation="sdpa",
+                    trust_remote_code=files.trusted,
+                )
+        except (ValueError, OSError, KeyError) as error:
+            raise ModelError(f"cannot load {files.name}", found=_first_line(error)) from error
+        _take_token_ids(model, config, folder)
+    model.name_or_path = model.config._name_or_path = files.name
+    model.tie_weights()  # what transformers would have done while it initialised
+    model.eval()
+    return model
+
+
+def _places(model: PreTrainedModel, files: ModelFiles) -> dict[str, torch.Tensor] | None:
+    """Where each stored tensor goes in a module; None if names or shapes are not the module's."""
+    found = {**dict(model.named_parameters()), **_saved_buffers(model)}
+    return found if _fit(found, model, files) else None
 
 
 def _config(folder: Path, files: ModelFiles) -> PretrainedConfig:
@@ -234,24 +316,28 @@ def _saved_buffers(model: PreTrainedModel) -> dict[str, torch.Tensor]:
 
 def _fits(slot: _Slot, files: ModelFiles) -> bool:
     """Whether these files have exactly the module's tensors, and the module still is as it was."""
-    shapes = {name: tuple(tensor.shape) for name, tensor in slot.tensors.items()}
-    theirs = {name: shape for file in _open(files) for name, shape in _shapes(file)}
-    if slot.model.config.tie_word_embeddings:
-        theirs.pop(HEAD, None)
     now = {name for name, _ in slot.model.named_parameters()}
     # An adapter left on a layer (`lm.adapters`) overrides its forward: such a model is not a base.
     bare = not any("forward" in module.__dict__ for module in slot.model.modules())
-    return bare and now <= set(shapes) and theirs == shapes
+    return bare and now <= set(slot.tensors) and _fit(slot.tensors, slot.model, files)
+
+
+def _fit(tensors: Mapping[str, torch.Tensor], model: PreTrainedModel, files: ModelFiles) -> bool:
+    """Whether the files have exactly these tensors, by name and shape."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    theirs = {name: shape for file in _open(files) for name, shape in _shapes(file)}
+    if model.config.tie_word_embeddings:
+        theirs.pop(HEAD, None)
+    return theirs == shapes
 
 
 def _refill(slot: _Slot, files: ModelFiles) -> None:
     """Copy other weights into the module that is there."""
     slot.files = files
     with torch.no_grad():
-        for file in _open(files):
-            for name in file.keys():  # noqa: SIM118  # it is no dictionary
-                if name in slot.tensors:
-                    slot.tensors[name].copy_(file.get_tensor(name))
+        for name, tensor in stored_tensors(files):
+            if name in slot.tensors:
+                slot.tensors[name].copy_(tensor)
     events.emit("model.refilled", name=files.name, digest=files.digest)
 
 
@@ -272,7 +358,7 @@ def _require_tied_head(files: ModelFiles, config: PretrainedConfig) -> None:
 
     transformers would take one of the two in silence; a merge that untied them makes such files.
     """
-    if not config.tie_word_embeddings:
+    if not getattr(config, "tie_word_embeddings", False):  # a model of pictures has no such field
         return
     found: dict[str, torch.Tensor] = {}
     for file in _open(files):

@@ -6,8 +6,7 @@ stays in memory is `lm/nf4.py`'s bytes. Embeddings, norms and the output head st
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,32 +19,30 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def quantize_linears(model: PreTrainedModel, *, double: bool = True) -> dict[str, nn.Linear]:
+def quantize_linears(model: PreTrainedModel, *, double: bool = True) -> tuple[str, ...]:
     """Replace every linear layer but the output head by one of four bits, a layer at a time.
 
-    With `double` the scales are quantised too. Returns the layers that were taken out, their
-    weights freed, for `restore_linears`. A model in bfloat16 is quantised from bfloat16.
+    With `double` the scales are quantised too. A model in bfloat16 is quantised from bfloat16.
+    Returns the names of the layers.
 
     Raises:
         ModelError: the model has no such layer, or is quantised already.
     """
-    replaced = {}
-    for name, layer in linear_layers(model).items():
-        packed = FourBitLinear(layer, double=double)
-        layer.weight.data = layer.weight.data.new_empty(0)
-        model.set_submodule(name, packed)
-        replaced[name] = layer
-    return replaced
+    layers = linear_layers(model)
+    for name, layer in layers.items():
+        quantize_layer(model, name, layer.weight.data, double=double)
+    return tuple(layers)
 
 
-def restore_linears(model: PreTrainedModel, replaced: Mapping[str, nn.Linear]) -> None:
-    """Put the layers back that `quantize_linears` took out, with room for their weights.
+def quantize_layer(model: PreTrainedModel, name: str, weight: Tensor, *, double: bool) -> None:
+    """Put four bits in the place of a linear layer, made of `weight` in the layer's own type.
 
-    The values are not there any more: the caller reads them from the model's files.
+    What the layer held is let go.
     """
-    for name, layer in replaced.items():
-        layer.weight.data = layer.weight.data.new_zeros(layer.out_features, layer.in_features)
-        model.set_submodule(name, layer)
+    layer = cast(nn.Linear, model.get_submodule(name))
+    layer.weight = nn.Parameter(weight.to(layer.weight.dtype), requires_grad=False)
+    model.set_submodule(name, FourBitLinear(layer, double=double))
+    layer.weight.data = layer.weight.data.new_empty(0)
 
 
 def linear_layers(model: PreTrainedModel) -> dict[str, nn.Linear]:

@@ -1,4 +1,4 @@
-"""The frozen base of a QLoRA training: the process's model in four bits, for a while."""
+"""The frozen base of a QLoRA training: the model in four bits, for a while."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from collections.abc import Iterator
 from transformers import PreTrainedModel
 
 from nexa.core.errors import ConfigError
-from nexa.lm.load import load
-from nexa.lm.quantized import quantize_linears, restore_linears
+from nexa.lm.load import load_quantized, release_models, stored_tensors
 from nexa.train import guards
 from nexa.train.spec import TrainSpec
 
 
 @contextlib.contextmanager
 def quantised_base(spec: TrainSpec, precision: str) -> Iterator[PreTrainedModel]:
-    """The base with its linear layers in NF4; afterwards the loaded model is the base again.
+    """The base with its linear layers in NF4, read into memory a layer at a time.
 
-    It is loaded in `precision` and quantised from that, layer by layer in place, so the whole model
-    is in memory once, at the beginning. What is multiplied is `precision` too.
+    It is quantised from `precision`, which is what is multiplied too. Models that the process
+    holds are let go first.
 
     Raises:
         ConfigError: the spec asks for no quantisation.
@@ -28,11 +27,6 @@ def quantised_base(spec: TrainSpec, precision: str) -> Iterator[PreTrainedModel]
     """
     if spec.quantize is None:
         raise ConfigError("this training asks for no quantised base", fix="method: qlora")
-    model = load(spec.model, dtype=precision).model
-    guards.check_weights(model.state_dict().items())
-    replaced = quantize_linears(model, double=spec.quantize.double)
-    try:
-        yield model
-    finally:
-        restore_linears(model, replaced)
-        load(spec.model, dtype=precision)  # reads the base's weights back into the module
+    release_models()
+    guards.check_weights(stored_tensors(spec.model))
+    yield load_quantized(spec.model, dtype=precision, double=spec.quantize.double)
