@@ -6,10 +6,17 @@ from typing import Any
 import pytest
 import torch
 
+from nexa.core.events import Event, listening
 from nexa.lm.resolve import ModelFiles
 from nexa.train import compiling
 from nexa.train.batches import TokenRow
-from nexa.train.compiling import SHORTEST_RUN_S, compile_pays, has_compiler, predicted_s
+from nexa.train.compiling import (
+    SHORTEST_RUN_S,
+    can_compile,
+    compile_pays,
+    has_compiler,
+    predicted_s,
+)
 from nexa.train.spec import TrainSpec
 
 # As SmolLM2-135M: 135 million weights.
@@ -71,3 +78,28 @@ def test_a_compiler_needs_pythons_headers(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("CXX", str(tmp_path / "no-such-compiler"))
     assert not has_compiler(tmp_path)
     assert not has_compiler()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, when its compiler loads
+def test_a_compiler_that_fails_is_told_and_done_without(tmp_path: Path) -> None:
+    from torch._inductor import config
+    from torch._inductor.utils import fresh_cache
+
+    broken = tmp_path / "c++"
+    broken.write_text("#!/bin/sh\necho 'no licence' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    told: list[Event] = []
+    torch.compiler.reset()
+    with fresh_cache(), config.patch("cpp.cxx", (None, str(broken))), listening(told.append):
+        assert not can_compile()
+    torch.compiler.reset()
+    assert told[0]["text"].startswith("training without compiled kernels")
+
+
+@pytest.mark.skipif(not has_compiler(), reason="needs a C++ compiler and Python's headers")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_compiler_that_works_is_used() -> None:
+    told: list[Event] = []
+    with listening(told.append):
+        assert can_compile()
+    assert told == []

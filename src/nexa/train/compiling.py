@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from nexa.core.events import emit
+from nexa.lm.decoder.kernels import Kernels, swiglu
 from nexa.train.batches import TokenRow
 from nexa.train.memory import sizes_of
 from nexa.train.spec import TrainSpec
@@ -47,6 +49,21 @@ def predicted_s(
     tokens = spec.total_steps(len(rows)) * step_rows * mean_tokens
     flops = FLOPS_A_WEIGHT * tokens * sizes_of(config).parameters
     return flops / (FLOPS_A_CORE[precision] * torch.get_num_threads())
+
+
+def can_compile() -> bool:
+    """Whether torch.compile builds here, found by building the smallest formula; told if it fails.
+
+    A compiler that is there may still lack a header, a licence or room for its files.
+    """
+    out, both = torch.empty(2, 4), torch.ones(2, 8)
+    try:
+        Kernels(compiled=True).run(swiglu, [out], [both])
+    except (RuntimeError, OSError) as error:  # what torch's compilers raise is a RuntimeError
+        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        emit("note", text=f"training without compiled kernels, about 4 % slower: {why[:200]}")
+        return False
+    return True
 
 
 def has_compiler(headers: Path | None = None) -> bool:

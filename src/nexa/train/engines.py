@@ -19,7 +19,7 @@ from nexa.lm.adapters import LoraSpec
 from nexa.lm.load import load, release_models
 from nexa.train import guards
 from nexa.train.batches import TokenRow
-from nexa.train.compiling import compile_pays
+from nexa.train.compiling import can_compile, compile_pays
 from nexa.train.executor import Executor, Trained
 from nexa.train.fused import FusedExecutor, fault, fused
 from nexa.train.generic import generic
@@ -62,7 +62,7 @@ def _fused(
 ) -> FusedExecutor:
     """The fused executor, its weights read and found to be numbers."""
     release_models()
-    compiled = compile_pays(spec, rows, precision, spec.model.config)
+    compiled = compile_pays(spec, rows, precision, spec.model.config) and can_compile()
     reason = "asked for" if spec.engine == "fused" else "it computes this model and method"
     executor = fused(spec, adapter, rows, precision, compiled=compiled, reason=reason)
     guards.check_weights(executor.decoder.places())
