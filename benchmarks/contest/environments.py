@@ -26,6 +26,7 @@ class Environment:
 # transformers.Trainer + PEFT is run in TRL's environment: all its parts are there.
 ENVIRONMENTS = {
     "trl": Environment(("trl==1.16.0", "peft==0.21.2", "transformers==5.23.0")),
+    "mergekit": Environment(("mergekit==0.1.5", "transformers==5.23.0")),
     "lf": Environment(("llamafactory==0.9.5",), remove=("torchvision", "torchaudio")),
 }
 

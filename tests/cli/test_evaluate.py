@@ -49,7 +49,7 @@ def test_scores_as_json(project: Finished, tiny_llama: Path, capsys: Captured) -
 @pytest.mark.parametrize(
     ("words", "code", "complaint"),
     [
-        ([], 2, "Missing argument 'MODEL'"),
+        ([], 2, "Missing argument 'MODEL...'"),
         (["no-such-model"], 5, "there is no model 'no-such-model'"),
         (["checkpoint/tiny-lama"], 1, "there is no checkpoint named 'tiny-lama'"),
         (["1999-01-01"], 2, "there is no run 1999-01-01"),
@@ -59,6 +59,9 @@ def test_scores_as_json(project: Finished, tiny_llama: Path, capsys: Captured) -
         (["latest", "--data", "eval.jsonl", "--rows", "0"], 2, "0 is not in the range"),
         (["latest", "--data", "eval.jsonl", "--suite", "elements"], 2, "leave one out"),
         (["latest", "--base-source", "wheel"], 5, "for aliases with several sources"),
+        (["latest", "--engine", "vllm"], 2, "'vllm' is not one of"),
+        (["latest", "--engine", "llama.cpp"], 5, "llama.cpp runs GGUF files, and"),
+        (["latest", "latest", "--parents"], 2, "those of one model"),
     ],
 )
 def test_bad_words_end_with_their_code_and_a_line(
@@ -74,6 +77,39 @@ def test_with_nothing_to_ask_the_ways_out_are_named(
     monkeypatch.chdir(tmp_path)
     assert main(["eval", str(tiny_llama)]) == 2
     assert "--data FILE, --suite NAME, or a config.yaml here" in capsys.readouterr().err
+
+
+def test_several_models_are_one_table_with_what_each_has_more_than_the_first(
+    project: Finished, tiny_llama: Path, capsys: Captured
+) -> None:
+    assert main(["eval", str(tiny_llama), "latest", "-q"]) == 0
+    heading, *lines = capsys.readouterr().out.splitlines()
+    assert heading.split("  ")[0] == "model"
+    assert heading.endswith("minus tiny-llama")
+    metrics = len(lines) // 2
+    assert {line.split()[0] for line in lines[:metrics]} == {"tiny-llama"}
+    assert {line.split()[0] for line in lines[metrics:]} == {"export/tiny-llama-elements"}
+    assert lines[0].endswith("  -")
+    assert "+0." in lines[metrics]
+    assert "cross-entropy, general text" in lines[-1]
+
+
+def test_several_models_are_a_list_in_json(
+    project: Finished, tiny_llama: Path, capsys: Captured
+) -> None:
+    assert main(["eval", "latest", "--parents", "--json", "-q"]) == 0
+    tuned, base = json.loads(capsys.readouterr().out)
+    assert (tuned["model"]["name"], base["model"]["name"]) == (
+        "export/tiny-llama-elements",
+        "tiny-llama",
+    )
+    report = project.tiers.store.by_digest(project.manifest.outputs["report"]).body
+    assert tuned["minus_first"] is None
+    assert [c["difference"]["mean"] for c in base["minus_first"]] == [
+        -c.difference.mean for c in report.comparisons
+    ]
+    assert main(["eval", "latest", "--json", "-q"]) == 0
+    assert "minus_first" not in json.loads(capsys.readouterr().out)
 
 
 # -- compare -------------------------------------------------------------------------------------
@@ -125,6 +161,14 @@ def test_a_system_message_comes_first(
 ) -> None:
     told = answers(monkeypatch, capsys, "Hello\n", str(tiny_llama), "--system", "Be brief.")
     assert told[0] == {"role": "system", "content": "Be brief."}
+
+
+def test_the_engine_may_be_chosen(
+    project: Finished, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    assert answers(monkeypatch, capsys, "Hello\n", str(tiny_llama), "--engine", "transformers")
+    assert talk(monkeypatch, io.StringIO(""), str(tiny_llama), "--engine", "llama.cpp") == 5
+    assert "llama.cpp runs GGUF files, and tiny-llama is none" in capsys.readouterr().err
 
 
 def test_an_unknown_model_ends_with_its_code(

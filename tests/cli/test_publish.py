@@ -241,6 +241,78 @@ def test_training_does_not_begin_without_a_token_to_publish_with(
     assert sorted(project.tiers.manifests.iterdir()) == before
 
 
+# -- as GGUF -------------------------------------------------------------------------------------
+
+
+def test_gguf_files_are_published_to_a_hub_as_large_objects_and_verified_offline(
+    project: Finished, hub: HubEmulator, capsys: Captured
+) -> None:
+    words = ["publish", "--repo", "tester/elements", "--format", "gguf"]
+    assert main([*words, "--quantization", "q8_0", "--quantization", "F16", "-q"]) == 0
+    digest = capsys.readouterr().out.split("root digest ")[1].split()[0]
+    files = hub.files("tester/elements")
+    ggufs = [name for name in files if name.endswith(".gguf")]
+    assert len(ggufs) == 2
+    assert not any(name.startswith("model") for name in files)
+    tree = hub.repo("tester/elements").head.tree
+    assert all(tree[name].lfs for name in ggufs)
+    downloaded = project.root / "downloaded"
+    for name, data in files.items():
+        (downloaded / name).parent.mkdir(parents=True, exist_ok=True)
+        (downloaded / name).write_bytes(data)
+    assert main(["verify", str(downloaded), "--expect", digest]) == 0
+    told = capsys.readouterr().out
+    assert "  --  model.safetensors is not in this folder (sha256 " in told
+
+
+def test_training_publishes_gguf_files_into_a_folder(
+    project: Finished, tiny_llama: Path, capsys: Captured
+) -> None:
+    publish = {"repo": "me/small", "hub": "local", "format": "gguf", "quantization": "q8_0, q4_0"}
+    write_config(project.root, tiny_llama, publish=publish)
+    assert main(["train", "-q", "--no-check"]) == 0
+    folder = project.root / ".nexa" / "hub" / "me" / "small"
+    assert len(list(folder.glob("*.gguf"))) == 2
+    assert main(["verify", str(folder)]) == 0
+    assert main(["verify"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--quantization", "q8_0"], "--quantization: is of format: gguf, and the format is saf"),
+        (["--format", "gguf", "--quantization", "q4km"], "did you mean 'q4_k_m'?"),
+        (["--format", "gguf", "--no-merge-adapters"], "--format: gguf is made from merged weights"),
+        (["--format", "onnx"], "'onnx' is not one of 'safetensors', 'gguf'"),
+    ],
+)
+def test_words_on_gguf_that_do_not_fit_are_refused(
+    project: Finished, capsys: Captured, words: list[str], complaint: str
+) -> None:
+    assert main(["publish", *LOCAL, *words, "-q"]) == 2
+    assert complaint in capsys.readouterr().err
+
+
+def test_a_dry_run_says_what_is_not_made_yet(project: Finished, capsys: Captured) -> None:
+    assert main(["publish", *LOCAL, "--format", "gguf", "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    line = next(line for line in out.splitlines() if ".gguf" in line)
+    assert line.endswith("(about; not made yet)")
+    assert "  note     converted to GGUF first: q8_0\n" in out
+
+
+def test_a_failed_upload_of_gguf_ends_with_the_whole_command(
+    project: Finished, tiny_llama: Path, hub: HubEmulator, capsys: Captured
+) -> None:
+    publish = {"repo": "tester/trained", "format": "gguf", "quantization": ["q8_0", "q4_0"]}
+    write_config(project.root, tiny_llama, publish=publish)
+    hub.plan_fault("POST", r".*/commit/.*", 404, times=1)
+    assert main(["train", "--no-check"]) == 12
+    retry = shlex.split(capsys.readouterr().err.strip().splitlines()[-1])
+    assert retry[-4:] == ["--format", "gguf", "--quantization", "q8_0,q4_0"]
+    assert main(retry[1:]) == 0
+
+
 # -- what others made ----------------------------------------------------------------------------
 
 

@@ -336,6 +336,26 @@ def test_the_count_of_mistakes_is_in_the_first_line() -> None:
         ("training: {seed: 4294967296}", "training.seed: should be less than 4294967296"),
         ("training: 3", "training: should be a section, with keys below it (got 3)"),
         ("publish:", "publish.repo is missing"),
+        (
+            "publish: {repo: a/b, format: gguf, quantization: q4km}",
+            "publish.quantization: 'q4km' is not a quantisation of GGUF: did you mean 'q4_k_m'?",
+        ),
+        (
+            "publish: {repo: a/b, format: gguf, quantization: [q8_0, small]}",
+            "publish.quantization: 'small' is not a quantisation of GGUF: known: f32, f16",
+        ),
+        (
+            "publish: {repo: a/b, format: gguf, quantization: 8}",
+            "publish.quantization: should be the name of a quantisation, or a list",
+        ),
+        (
+            "publish: {repo: a/b, quantization: q8_0}",
+            "publish.quantization: is of format: gguf, and the format is safetensors",
+        ),
+        (
+            "publish: {repo: a/b, format: gguf, merge_adapters: false}",
+            "publish.format: gguf is made from merged weights, but merge_adapters is false",
+        ),
         ("1: x", "1 is not a key: known: model, data"),
         ("lora: {null: 3}", "lora.None is not a key: known: rank"),
         ("model.path: x", "model.path is not a key"),
@@ -359,7 +379,7 @@ def test_one_mistake(lines: str, mistake: str) -> None:
         "training: {deterministic: true}",
         "training: {method: qat}",
         "data: {train_path: x, filters: [safety]}",
-        "publish: {repo: a/b, format: gguf}",
+        "publish: {repo: a/b, format: onnx}",
         "infra: {provider: lambda}",
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from io import StringIO
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
@@ -12,7 +13,7 @@ from ruamel.yaml import YAML
 
 from nexa.core.config import SECTIONS, Config, parse_config
 from nexa.core.errors import ConfigError
-from tests.core.test_config import mistakes
+from tests.core.test_config import MINIMAL, mistakes
 
 
 def test_the_table_of_sections_is_the_schemas() -> None:
@@ -58,3 +59,19 @@ def assert_loads_or_is_refused(text: str) -> None:
     except ConfigError:
         return
     assert isinstance(loaded, BaseModel)
+
+
+@pytest.mark.parametrize(
+    ("asked", "made"),
+    [
+        ("", ()),
+        (", format: gguf", ("q8_0",)),
+        (", format: gguf, quantization: Q4_K_M", ("q4_k_m",)),
+        (", format: gguf, quantization: 'q8_0, f16,q8_0'", ("q8_0", "f16")),
+        (", format: gguf, quantization: [q8_0, q4_0]", ("q8_0", "q4_0")),
+    ],
+)
+def test_the_gguf_files_of_a_publication(asked: str, made: tuple[str, ...]) -> None:
+    publish = parse_config(f"{MINIMAL}publish: {{repo: a/b{asked}}}\n").publish
+    assert publish is not None
+    assert publish.quantizations == made

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nexa.core.errors import IntegrityError
+from nexa.core.identity import sha256_bytes
 from nexa.core.lineage import verify, walk
-from nexa.core.records import Artifact, DatasetBody
+from nexa.core.records import Artifact, DatasetBody, ExportBody, ModelRef
 from nexa.core.store import Store
-from tests.core.samples import answers_body, checkpoint_body, dataset_body, seal
+from tests.core.samples import MODEL, answers_body, checkpoint_body, dataset_body, seal
 
 
 @pytest.fixture
@@ -103,3 +105,61 @@ def test_a_record_that_was_changed_stops_the_walk(
     record.write_text(record.read_text().replace('"rows_read":5', '"rows_read":6'))
     with pytest.raises(IntegrityError, match="changed after it was sealed"):
         verify(top, store)
+
+
+def export_body(**changes: Any) -> ExportBody:
+    facts: dict[str, Any] = {"format": "safetensors", "dtype": "float32", "base": MODEL}
+    return ExportBody(**facts | {"model_digest": "d" * 64, "parity": {}, "passed": True} | changes)
+
+
+def other(name: str) -> ModelRef:
+    return ModelRef(name=name, origin="hub:org/x@1", digest=sha256_bytes(name.encode()))
+
+
+def roles(artifact: Artifact[Any], store: Store) -> list[tuple[int, str, str]]:
+    return [(node.depth, node.role, node.label) for node in walk(artifact, store)][1:]
+
+
+def test_a_conversion_of_an_outside_model_names_the_model(store: Store) -> None:
+    alone = seal(store, kind="export", body=export_body())
+    assert roles(alone, store) == [(1, "base", "tiny (folder)")]
+    again = seal(store, kind="export", body=export_body(), inputs={"export": alone.digest})
+    assert [label for _, _, label in roles(again, store)] == [alone.label, "tiny (folder)"]
+
+
+def test_a_merged_adapter_s_base_stands_behind_its_checkpoint(store: Store) -> None:
+    checkpoint = seal(store, kind="checkpoint", body=checkpoint_body())
+    export = seal(
+        store, kind="export", body=export_body(), inputs={"checkpoint": checkpoint.digest}
+    )
+    assert [(depth, role) for depth, role, _ in roles(export, store)] == [
+        (1, "checkpoint"),
+        (2, "base"),
+    ]
+
+
+def test_a_merge_names_the_parents_that_are_no_exports_and_its_base(store: Store) -> None:
+    parent = seal(store, kind="export", body=export_body())
+    refs = [other("a"), other("b")]
+    child = seal(
+        store,
+        kind="export",
+        body=export_body(parents=refs),
+        inputs={"parent1": parent.digest},
+    )
+    assert roles(child, store) == [
+        (1, "parent1", parent.label),
+        (2, "base", "tiny (folder)"),
+        (1, "parent2", "b (hub:org/x@1)"),
+        (1, "base", "tiny (folder)"),
+    ]
+    of_its_own = seal(store, kind="export", body=export_body(parents=refs, base=refs[0]))
+    assert [role for _, role, _ in roles(of_its_own, store)] == ["parent1", "parent2"]
+    sealed_base = seal(
+        store, kind="export", body=export_body(parents=refs), inputs={"parent3": parent.digest}
+    )
+    assert [role for depth, role, _ in roles(sealed_base, store) if depth == 1] == [
+        "parent3",
+        "parent1",
+        "parent2",
+    ]

@@ -14,10 +14,12 @@ from nexa.core.store import Store
 from nexa.eval.generate import GenerateSpec, generate, require_one_bos
 from nexa.eval.suite import FreezeSpec, freeze, read_suite
 from nexa.lm.chat import ChatTemplate
+from nexa.lm.llama_cpp import available, runtime_version
 from nexa.lm.load import LoadedModel, load
 from nexa.lm.local import generate as answer
 from nexa.lm.resolve import ModelFiles, resolve
 from tests.eval import made
+from tests.lm.gguf_models import write_gguf
 
 
 @pytest.fixture
@@ -98,6 +100,47 @@ def test_transformers_answers_alike_and_the_record_says_that_it_did(
     )
 
 
+@pytest.mark.skipif(available() is not None, reason=str(available()))
+def test_llama_cpp_answers_for_a_gguf_file_and_the_record_says_that_it_did(
+    store: Store,
+    dataset: Artifact[DatasetBody],
+    model: ModelFiles,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    short = made.seal(
+        freeze(FreezeSpec(name="short", rows=2, max_new_tokens=12), dataset=dataset, store=store),
+        store,
+    )
+    # A request a token: the whole text, cut into bytes by this tokenizer, would be thousands.
+    monkeypatch.setattr("nexa.eval.general_text.general_text", lambda: b"The ice on the lake.")
+    write_gguf(tmp_path / "m.gguf", model.folder)
+    gguf = resolve(str(tmp_path / "m.gguf"))
+    spec = GenerateSpec(model=gguf, name="gguf", engine="llama.cpp")
+    by_llama_cpp = generate(spec, suite=short, store=store)
+    in_torch = generate(
+        GenerateSpec(model=gguf, name="torch", dtype="float32"), suite=short, store=store
+    )
+    assert by_llama_cpp.body.decoding == {
+        "method": "greedy",
+        "engine": "llama.cpp",
+        "version": runtime_version(),
+        "batch_size": 1,
+        "cache": "float32",
+        "max_new_tokens": 12,
+        "device": "cpu",
+    }
+    assert by_llama_cpp.body.engine_reason == "it runs m.gguf as it is"
+    first, second = (
+        [json.loads(line)["text"] for line in draft.files["answers.jsonl"].splitlines()]
+        for draft in (by_llama_cpp, in_torch)
+    )
+    assert first == second
+    assert by_llama_cpp.body.general_cross_entropy == pytest.approx(
+        in_torch.body.general_cross_entropy, rel=1e-4
+    )
+
+
 def test_a_name_is_no_part_of_what_is_made(model: ModelFiles) -> None:
     spec = GenerateSpec(model=model, name="base")
     renamed = dataclasses.replace(spec, name="other")
@@ -146,6 +189,30 @@ def test_answers_of_an_export_are_those_of_its_very_files(
     assert draft.body.model.digest == model.digest
     with pytest.raises(EvalError, match="is not the model of export/tuned@v2"):
         generate(spec, suite=suite, export=sealed("0" * 64), store=store)
+
+
+def test_answers_of_an_exported_gguf_file_are_those_of_that_very_file(
+    store: Store, suite: Artifact[SuiteBody], model: ModelFiles, tmp_path: Path
+) -> None:
+    write_gguf(tmp_path / "m.gguf", model.folder)
+    files = resolve(str(tmp_path / "m.gguf"))
+
+    def sealed(content: bytes) -> Artifact[ExportBody]:
+        body = ExportBody(
+            format="gguf",
+            dtype="f32",
+            base=model.ref,
+            model_digest="0" * 64,
+            parity={},
+            passed=True,
+        )
+        return made.seal(Draft("export", "tuned", body, {"m.gguf": content}), store)
+
+    spec = GenerateSpec(model=files, name="tuned", dtype="float32")
+    export = sealed((tmp_path / "m.gguf").read_bytes())
+    assert generate(spec, suite=suite, export=export, store=store).body.model == files.ref
+    with pytest.raises(EvalError, match="is not the model of export/tuned@v2"):
+        generate(spec, suite=suite, export=sealed(b"another"), store=store)
 
 
 def test_two_beginnings_of_text_are_refused(loaded: LoadedModel) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from gguf import GGMLQuantizationType as Kind
-from safetensors.torch import load_file, safe_open
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from nexa.core import events
@@ -17,7 +17,7 @@ from nexa.core.errors import ModelError
 from nexa.core.events import Event
 from nexa.lm import gguf_read
 from nexa.lm.gguf_config import generation_config_of
-from nexa.lm.gguf_read import GgufModel, write_safetensors
+from nexa.lm.gguf_read import GgufModel
 from tests.lm.gguf_models import write_gguf
 from tests.support.tiny import ARCHITECTURES, CHATML, tiny_tokenizer, write_tiny_model
 
@@ -257,14 +257,25 @@ def test_a_file_without_tensors_is_refused(tmp_path: Path) -> None:
         gguf_read.derive(tmp_path / "m.gguf")
 
 
-def test_streamed_tensors_are_read_by_safetensors(tmp_path: Path) -> None:
-    arrays = {
-        "a": np.arange(6, dtype=np.float32).reshape(2, 3),
-        "b": np.arange(12, dtype=np.float32).reshape(3, 4).T,  # not contiguous
-    }
-    shapes = {name: array.shape for name, array in arrays.items()}
-    write_safetensors(tmp_path / "t.safetensors", shapes, (lambda a=a: a for a in arrays.values()))
-    with safe_open(tmp_path / "t.safetensors", framework="np") as file:
-        assert file.metadata() == {"format": "pt"}
-        for name, array in arrays.items():
-            np.testing.assert_array_equal(file.get_tensor(name), array)
+def test_the_bytes_of_the_copy_are_the_tensors_in_the_files_own_order(
+    source: Path, tmp_path: Path
+) -> None:
+    write_gguf(tmp_path / "m.gguf", source)
+    model = GgufModel.open(tmp_path / "m.gguf")
+    made = tmp_path / "made"
+    made.mkdir()
+
+    model.write(made)
+
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    data = b""
+    for plan in model.plans:
+        values = plan.read().astype("<f4").tobytes()
+        offsets = [len(data), len(data) + len(values)]
+        header[plan.name] = {"dtype": "F32", "shape": [*plan.shape], "data_offsets": offsets}
+        data += values
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    assert (made / "model.safetensors").read_bytes() == (
+        len(text).to_bytes(8, "little") + text + data
+    )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,17 +9,21 @@ import torch
 from transformers import DynamicCache
 
 from nexa.core import events
-from nexa.core.errors import ModelError
+from nexa.core.errors import MissingExtra, ModelError
 from nexa.lm import decoding, local
 from nexa.lm.fused import AnyModel, FusedModel
+from nexa.lm.gguf_run import GgufRun
+from nexa.lm.llama_cpp import available
 from nexa.lm.load import LoadedModel, load
 from nexa.lm.local import Engine
-from nexa.lm.resolve import ModelFiles
+from nexa.lm.resolve import ModelFiles, resolve
 from tests.lm import lively
+from tests.lm.gguf_models import write_gguf
 from tests.lm.lively import prompts_of, write_lively
 from tests.support.tiny import ARCHITECTURES
 
 ENGINES: tuple[Engine, ...] = ("fused", "transformers")
+needs_llama_cpp = pytest.mark.skipif(available() is not None, reason=str(available()))
 
 
 @pytest.fixture
@@ -280,3 +285,80 @@ def test_ties_go_to_the_smaller_id() -> None:
     logits[:, 777] = 1
     logits[:, 4096] = 1
     assert set(logits.max(-1).indices.tolist()) == {777}
+
+
+# -- GGUF files under llama.cpp ------------------------------------------------------------------
+
+
+@pytest.fixture
+def gguf(files: ModelFiles, tmp_path: Path) -> ModelFiles:
+    """The lively model as a GGUF file."""
+    write_gguf(tmp_path / "m.gguf", files.folder)
+    return resolve(str(tmp_path / "m.gguf"))
+
+
+def noted(models: list[ModelFiles], engine: Engine = "auto") -> tuple[Engine, list[str]]:
+    heard: list[events.Event] = []
+    with events.listening(heard.append):
+        chosen = local.common_engine(models, dtype="bfloat16", engine=engine)
+    return chosen, [event["text"] for event in heard]
+
+
+@needs_llama_cpp
+def test_llama_cpp_answers_as_the_others_do(loaded: LoadedModel, gguf: ModelFiles) -> None:
+    prompts = prompts_of([12, 30, 7])
+    stop = stops_that_happen(loaded, prompts, 16)
+    run = local.open_model(gguf, engine="llama.cpp")
+    assert isinstance(run, GgufRun)
+    answers = local.generate(run, prompts, max_new_tokens=16, stop_ids=stop)
+    expected = [alone(loaded, prompt, 16, stop) for prompt in prompts]
+    assert [answer.ids for answer in answers] == expected
+    streamed = list(local.stream(run, prompts[0], max_new_tokens=16, stop_ids=stop))
+    assert streamed == expected[0]
+    assert local.generate(run, [], max_new_tokens=4, stop_ids=()) == []
+    with pytest.raises(ModelError, match=r"500 \+ 13 tokens, m.gguf has room for 512"):
+        local.generate(run, [[5] * 500], max_new_tokens=13, stop_ids=())
+    local.close_model(run)
+    local.close_model(loaded)  # does nothing
+
+
+def test_llama_cpp_is_never_taken_unasked(gguf: ModelFiles) -> None:
+    assert local.choose(gguf, dtype="bfloat16").engine == "fused"
+    assert isinstance(local.open_model(gguf), FusedModel)
+
+
+@needs_llama_cpp
+def test_gguf_files_that_a_user_names_are_run_as_they_are_and_that_is_told(
+    gguf: ModelFiles,
+) -> None:
+    chosen, [note] = noted([gguf, gguf])
+    assert chosen == "llama.cpp"
+    assert note.startswith("m.gguf, m.gguf: answered by llama.cpp, xllamacpp 20")
+    choice = local.choose(gguf, dtype="bfloat16", engine=chosen)
+    assert choice == local.Choice("llama.cpp", "it runs m.gguf as it is")
+
+
+def test_beside_other_models_a_gguf_file_is_dequantised_and_that_is_told(
+    files: ModelFiles, gguf: ModelFiles
+) -> None:
+    assert noted([files, gguf]) == (
+        "auto",
+        [
+            "m.gguf: dequantised and answered by torch: so that all models are answered alike, "
+            "and not all are GGUF files"
+        ],
+    )
+    assert noted([files, gguf], "transformers") == ("transformers", [])
+    with pytest.raises(ModelError, match=r"llama.cpp runs GGUF files, and lively is none"):
+        noted([gguf, files], "llama.cpp")
+
+
+def test_without_the_package_a_gguf_file_is_dequantised_and_that_is_told(
+    gguf: ModelFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "xllamacpp", None)
+    chosen, [note] = noted([gguf])
+    assert chosen == "auto"
+    assert "answered by torch: the package xllamacpp is not installed (pip install" in note
+    with pytest.raises(MissingExtra, match=r"\[gguf\]"):
+        noted([gguf], "llama.cpp")

@@ -10,7 +10,7 @@ import pytest
 from gguf import GGMLQuantizationType as Kind
 
 from nexa.core import events
-from nexa.core.errors import ModelError, NetworkError
+from nexa.core.errors import IntegrityError, ModelError, NetworkError
 from nexa.core.events import Event
 from nexa.core.identity import canonical_json, fingerprint, sha256_bytes, sha256_file
 from nexa.core.records import ModelRef
@@ -101,6 +101,11 @@ def test_a_gguf_file_is_dequantised_and_says_what_it_was(model: Path, tmp_path: 
     assert found.source_sha256 == sha256_file(path)
     assert found.ref.quantisation == "Q8_0"
     assert (found.folder / "model.safetensors").is_file()
+    assert found.gguf == path
+    assert resolve(str(model)).gguf is None
+    path.rename(tmp_path / "moved.gguf")
+    moved = resolve(str(tmp_path / "moved.gguf"))
+    assert fingerprint("train", 1, moved, {}) == fingerprint("train", 1, found, {})
 
 
 def test_another_kind_of_file_is_refused_with_what_is_taken(tmp_path: Path) -> None:
@@ -329,3 +334,43 @@ def test_an_export_without_a_model_is_refused(model: Path, project: Path) -> Non
     seal_export(project, resolve(str(model)), {})
     with pytest.raises(ModelError, match="holds no model"):
         resolve("export/tiny", project=project)
+
+
+# -- GGUF files that were exported -----------------------------------------------------------
+
+
+def test_an_exported_gguf_file_is_a_model(model: Path, project: Path, tmp_path: Path) -> None:
+    write_gguf(tmp_path / "tiny-q8_0.gguf", model, kind=Kind.Q8_0)
+    made = {"tiny-q8_0.gguf": (tmp_path / "tiny-q8_0.gguf").read_bytes(), "Modelfile": b"FROM x"}
+    export = seal_export(project, resolve(str(model)), made)
+    found = resolve(export.label, project=project)
+    assert (found.name, found.origin) == ("export/tiny", f"export:{export.digest}")
+    assert (found.quantisation, found.reference) == ("Q8_0", export.label)
+    assert found.source_sha256 == export.files["tiny-q8_0.gguf"]
+    assert found.gguf is not None
+    assert found.gguf.read_bytes() == made["tiny-q8_0.gguf"]
+    assert found.digest == resolve(str(tmp_path / "tiny-q8_0.gguf")).digest
+    found.gguf.chmod(0o644)
+    found.gguf.write_bytes(b"GGUF")
+    with pytest.raises(IntegrityError, match=r"tiny-q8_0\.gguf is not what was sealed"):
+        resolve(export.label, project=project)
+
+
+def test_an_adapter_on_a_gguf_file_is_no_gguf_file(
+    model: Path, project: Path, tmp_path: Path
+) -> None:
+    write_gguf(tmp_path / "m.gguf", model)
+    base = resolve(str(tmp_path / "m.gguf"), project=project)
+    found = resolve(seal_checkpoint(project, base, ADAPTER).label, project=project)
+    assert found.adapter is not None
+    assert found.gguf is None
+
+
+def test_a_model_of_a_record_is_found_again_or_named(model: Path, project: Path) -> None:
+    base = resolve(str(model), project=project)
+    assert module.base_of(seal_checkpoint(project, base, ADAPTER), project) == base
+    ref = base.ref
+    assert module.find_again(ref, "export/x@v1 was merged from", project).digest == ref.digest
+    shutil.rmtree(model)
+    with pytest.raises(ModelError, match=r"export/x@v1 was merged from is no longer(.|\n)*model"):
+        module.find_again(ref, "export/x@v1 was merged from", project)

@@ -9,9 +9,11 @@ import torch
 from nexa.core.errors import ModelError
 from nexa.lm import score
 from nexa.lm.fused import AnyModel
+from nexa.lm.llama_cpp import available
 from nexa.lm.load import LoadedModel, load
-from nexa.lm.local import open_model
+from nexa.lm.local import close_model, open_model
 from nexa.lm.resolve import resolve
+from tests.lm.gguf_models import write_gguf
 
 DOCUMENTS = [[5, 9, 200, 41, 3], [17, 4], [8], [12, 60, 33, 250, 251, 7, 7, 7]]
 
@@ -84,3 +86,16 @@ def test_a_text_longer_than_the_model_is_refused(loaded: AnyModel) -> None:
         score.logits(loaded, [5] * 513)
     with pytest.raises(ModelError, match="0 tokens"):
         score.logits(loaded, [])
+
+
+@pytest.mark.skipif(available() is not None, reason=str(available()))
+def test_a_gguf_file_is_read_by_llama_cpp_itself(tiny_llama: Path, tmp_path: Path) -> None:
+    write_gguf(tmp_path / "m.gguf", tiny_llama)
+    run = open_model(resolve(str(tmp_path / "m.gguf")), engine="llama.cpp")
+    theirs = load(resolve(str(tiny_llama)), dtype="float32")
+    nats, tokens = score.cross_entropy(run, DOCUMENTS)
+    close_model(run)
+    assert (nats, tokens) == (
+        pytest.approx(sum(by_hand(theirs, ids) for ids in DOCUMENTS), rel=1e-5),
+        12,
+    )

@@ -1,14 +1,21 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from nexa.core.errors import ModelError
+from nexa.core.events import Event, listening
+from nexa.lm.gguf_run import GgufRun
+from nexa.lm.llama_cpp import available
 from nexa.lm.local import generate
 from nexa.orchestrate.chat import Conversation, pieces
-from tests.support.project import Finished
+from nexa.weights.gguf.write import write_gguf as write_k_quants
+from tests.lm.gguf_models import write_gguf
+from tests.support.project import Finished, notes
 from tests.support.tiny import tiny_tokenizer
+from tests.weights.gguf.folders import write_folder
 
 
 def test_an_answer_comes_in_pieces_and_is_the_greedy_one(
@@ -69,3 +76,42 @@ def test_a_character_that_is_cut_off_is_shown_as_such() -> None:
 def test_an_unknown_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="there is no model"):
         Conversation.open("nothing-of-that-name", project=tmp_path)
+
+
+@pytest.mark.skipif(available() is not None, reason=str(available()))
+def test_a_gguf_file_may_be_talked_to(tiny_llama: Path, tmp_path: Path) -> None:
+    write_gguf(tmp_path / "m.gguf", tiny_llama)
+    events: list[Event] = []
+    with listening(events.append):
+        talk = Conversation.open(str(tmp_path / "m.gguf"), project=tmp_path, limit=12)
+    assert any("m.gguf: answered by llama.cpp" in note for note in notes(events))
+    assert isinstance(talk.loaded, GgufRun)
+    told = "".join(talk.answer("The value of iron12?"))
+    talk.close()
+    other = Conversation.open(
+        str(tmp_path / "m.gguf"), project=tmp_path, limit=12, engine="transformers"
+    )
+    assert not isinstance(other.loaded, GgufRun)
+    assert talk.template.stop_ids == other.template.stop_ids
+    assert told
+    other.close()
+
+
+@pytest.mark.skipif(available() is not None, reason="K-quants are written by xllamacpp")
+def test_k_quants_are_answered_without_the_package_that_wrote_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_folder(tmp_path / "wide", hidden_size=256, intermediate_size=512, head_dim=64)
+    write_k_quants(source, tmp_path / "m.gguf", quantization="q4_k_m", name="wide")
+    monkeypatch.setitem(sys.modules, "xllamacpp", None)
+    events: list[Event] = []
+    with listening(events.append):
+        talk = Conversation.open(str(tmp_path / "m.gguf"), project=tmp_path, limit=4)
+        assert list(talk.answer("Hello"))
+    assert talk.loaded.files.quantisation == "Q4_K"
+    assert any("dequantised and answered by torch: the package" in note for note in notes(events))
+
+
+def test_an_engine_that_cannot_answer_is_refused(tiny_llama: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"runs GGUF files, and tiny-llama is none"):
+        Conversation.open(str(tiny_llama), project=tmp_path, engine="llama.cpp")

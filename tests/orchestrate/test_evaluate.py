@@ -7,15 +7,21 @@ import pytest
 
 from nexa.core.errors import DataError, EvalError, ModelError, UsageError
 from nexa.core.events import Event, listening
+from nexa.core.identity import sha256_bytes
 from nexa.core.manifest import RunManifest, find_manifest
+from nexa.core.records import Artifact, Draft, ExportBody, ModelRef
+from nexa.lm.llama_cpp import available
+from nexa.lm.resolve import resolve
 from nexa.orchestrate.evaluate import (
     Asked,
     compare_models,
     evaluate_model,
-    sources_of_both,
+    evaluate_models,
+    sources_of,
 )
 from nexa.orchestrate.reports import find_artifact
 from nexa.orchestrate.verifying.verify import verify
+from tests.lm.gguf_models import write_gguf
 from tests.lm.lively import write_lively
 from tests.support.project import (
     Finished,
@@ -230,10 +236,10 @@ def test_the_option_for_an_alias_s_source_is_for_aliases(
 
 
 def test_an_alias_beside_a_run_gets_the_source_alone() -> None:
-    assert sources_of_both("smollm2-135m", "latest", "wheel") == ("wheel", "auto")
-    assert sources_of_both("latest", "smollm2-135m", "hub") == ("auto", "hub")
-    assert sources_of_both("smollm2-135m", "smollm2-135m", "hub") == ("hub", "hub")
-    assert sources_of_both("./a", "./b", "auto") == ("auto", "auto")
+    assert sources_of(["smollm2-135m", "latest"], "wheel") == ["wheel", "auto"]
+    assert sources_of(["latest", "smollm2-135m"], "hub") == ["auto", "hub"]
+    assert sources_of(["smollm2-135m", "smollm2-135m"], "hub") == ["hub", "hub"]
+    assert sources_of(["./a", "./b"], "auto") == ["auto", "auto"]
 
 
 def test_models_that_were_asked_in_different_words_are_not_compared(
@@ -255,3 +261,186 @@ def test_one_engine_answers_for_both_models_that_are_compared(
     assert [body.decoding["engine"] for body in bodies] == ["transformers", "transformers"]
     assert [body.engine_reason for body in bodies] == ["asked for", "asked for"]
     assert body_of(project, "base_answers").decoding["engine"] == "fused"
+
+
+# -- several at once -----------------------------------------------------------------------------
+
+
+def test_several_models_are_asked_the_same_and_set_beside_the_first(
+    project: Finished, tiny_llama: Path
+) -> None:
+    made = evaluate_models([str(tiny_llama), "latest"], Asked(), project.root)
+    assert [each.scores.digest for each in made] == [
+        project.manifest.outputs["base_scores"],
+        project.manifest.outputs["tuned_scores"],
+    ]
+    assert made[0].minus_first is None
+    assert made[1].minus_first == body_of(project, "report").comparisons
+    manifest = newest(project)
+    assert manifest.inputs.keys() == {"model", "m2_model", "suite"}
+    assert manifest.outputs.keys() == {"answers", "scores", "m2_answers", "m2_scores"}
+    assert manifest.student_model == "tiny-llama"
+    assert manifest.eval_summary == {n: m.mean for n, m in made[0].scores.body.metrics.items()}
+    verify("latest", project.root)
+
+
+def test_one_that_was_asked_in_other_words_stays_by_itself(
+    project: Finished, tmp_path: Path
+) -> None:
+    other = write_tiny_model(tmp_path / "other", chat_template=CHATML.replace("\n", " "))
+    events: list[Event] = []
+    with listening(events.append):
+        made = evaluate_models(["latest", str(other)], Asked(), project.root)
+    assert made[1].minus_first is None
+    assert made[1].scores.body.model.name == "other"
+    assert "other is not compared with export/tiny-llama-elements" in notes(events)[-1]
+
+
+def merged(project: Finished, model: Path, parents: list[ModelRef]) -> Artifact[ExportBody]:
+    """An export with the files of a model, as `nexa merge` seals one."""
+    found = resolve(str(model))
+    body = ExportBody(
+        format="safetensors",
+        dtype="float32",
+        base=parents[0],
+        parents=parents,
+        recipe={"method": "linear"},
+        model_digest=found.digest,
+        parity={},
+        passed=True,
+    )
+    draft = Draft("export", "merged", body, {name: found.folder / name for name in found.files})
+    recipe = sha256_bytes(repr(draft).encode())
+    return project.tiers.store.seal(
+        draft, step={"name": "merge_models", "version": 1}, fingerprint=recipe, inputs={}
+    )
+
+
+def test_a_merged_model_and_its_parents_are_asked_by_one_command(
+    project: Finished, tiny_llama: Path, tmp_path: Path
+) -> None:
+    child = write_tiny_model(tmp_path / "child", seed=5)
+    parents = [
+        resolve(reference, project=project.root).ref
+        for reference in (str(tiny_llama), "export/tiny-llama-elements")
+    ]
+    export = merged(project, child, parents)
+    for named in (export.label, str(child)):  # the record, or the folder that has its files
+        made = evaluate_models([named], Asked(), project.root, parents=True)
+        assert [each.scores.body.model.digest for each in made] == [
+            export.body.model_digest,
+            *(parent.digest for parent in parents),
+        ]
+        assert [each.minus_first is None for each in made] == [True, False, False]
+    assert made[2].scores.digest == project.manifest.outputs["tuned_scores"]
+
+
+def test_what_was_merged_from_an_adapter_has_its_base_for_a_parent(project: Finished) -> None:
+    made = evaluate_models(["latest"], Asked(), project.root, parents=True)
+    assert [each.scores.digest for each in made] == [
+        project.manifest.outputs["tuned_scores"],
+        project.manifest.outputs["base_scores"],
+    ]
+
+
+def test_an_exported_gguf_file_is_known_by_its_bytes(
+    project: Finished, tiny_llama: Path, tmp_path: Path
+) -> None:
+    write_gguf(tmp_path / "m.gguf", tiny_llama)
+    base = resolve(str(tiny_llama), project=project.root).ref
+    body = ExportBody(
+        format="gguf", dtype="f32", base=base, model_digest="0" * 64, parity={}, passed=True
+    )
+    draft = Draft("export", "tiny-f32", body, {"tiny.gguf": tmp_path / "m.gguf"})
+    project.tiers.store.seal(
+        draft, step={"name": "convert", "version": 1}, fingerprint="f" * 64, inputs={}
+    )
+    asked = Asked(engine="fused")
+    made = evaluate_models([str(tmp_path / "m.gguf")], asked, project.root, parents=True)
+    assert [each.scores.body.model.name for each in made] == ["m.gguf", "tiny-llama"]
+    assert made[1].minus_first is not None
+    [same] = evaluate_models(["export/tiny-f32"], asked, project.root)
+    assert same.scores.body.metrics == made[0].scores.body.metrics
+
+
+def test_a_conversion_has_what_was_converted_for_a_parent(
+    project: Finished, tiny_llama: Path, tmp_path: Path
+) -> None:
+    write_gguf(tmp_path / "m.gguf", tiny_llama)
+    base = resolve(str(tiny_llama), project=project.root).ref
+    body = ExportBody(
+        format="gguf", dtype="f32", base=base, model_digest="0" * 64, parity={}, passed=True
+    )
+    draft = Draft("export", "tiny-f32", body, {"tiny.gguf": tmp_path / "m.gguf"})
+    project.tiers.store.seal(
+        draft,
+        step={"name": "convert", "version": 1},
+        fingerprint="f" * 64,
+        inputs={"export": project.manifest.outputs["export"]},
+    )
+    asked = Asked(engine="fused")
+    made = evaluate_models(["export/tiny-f32"], asked, project.root, parents=True)
+    names = [each.scores.body.model.name for each in made]
+    assert names == ["export/tiny-f32", "export/tiny-llama-elements"]
+
+
+def test_parents_that_cannot_be_known_are_an_error_that_names_them(
+    project: Finished, tiny_llama: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="those of one model"):
+        evaluate_models([str(tiny_llama), "latest"], Asked(), project.root, parents=True)
+    with pytest.raises(ModelError, match=r"nothing here says what .*tiny-llama was made from"):
+        evaluate_models([str(tiny_llama)], Asked(), project.root, parents=True)
+    gone = write_tiny_model(tmp_path / "gone", seed=3)
+    child = write_tiny_model(tmp_path / "child", seed=5)
+    export = merged(project, child, [resolve(str(gone), project=project.root).ref])
+    gone.rename(tmp_path / "elsewhere")
+    with pytest.raises(ModelError, match=r"merged@v1 was made from is no longer(.|\n)*gone"):
+        evaluate_models([export.label], Asked(), project.root, parents=True)
+
+
+# -- GGUF files ----------------------------------------------------------------------------------
+
+needs_llama_cpp = pytest.mark.skipif(available() is not None, reason=str(available()))
+
+
+@pytest.fixture
+def gguf(tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The tiny model as a GGUF file, and a short text in the place of the general one."""
+    monkeypatch.setattr("nexa.eval.general_text.general_text", lambda: b"The ice on the lake.")
+    write_gguf(tmp_path / "m.gguf", tiny_llama)
+    return tmp_path / "m.gguf"
+
+
+@needs_llama_cpp
+def test_a_gguf_file_is_answered_by_llama_cpp(project: Finished, gguf: Path) -> None:
+    path = write_rows(project.root / "more.jsonl", rows(range(200, 203)))
+    asked = Asked(data=path, max_new_tokens=4)
+    events: list[Event] = []
+    with listening(events.append):
+        made = evaluate_models([str(gguf), str(gguf)], asked, project.root)
+    assert any("m.gguf: answered by llama.cpp" in note for note in notes(events))
+    answers = project.tiers.store.by_digest(made[0].scores.body.answers_digest)
+    assert answers.body.decoding["engine"] == "llama.cpp"
+    assert made[1].minus_first is not None
+    assert {c.difference.mean for c in made[1].minus_first} == {0}
+    in_torch = evaluate_model(
+        str(gguf), Asked(data=path, max_new_tokens=4, engine="transformers"), project.root
+    )
+    assert in_torch.body.seal != made[0].scores.body.seal
+
+
+@needs_llama_cpp
+def test_a_gguf_file_beside_another_model_is_answered_as_that_is(
+    project: Finished, gguf: Path, tiny_llama: Path
+) -> None:
+    path = write_rows(project.root / "more.jsonl", rows(range(200, 203)))
+    asked = Asked(data=path, max_new_tokens=4)
+    events: list[Event] = []
+    with listening(events.append):
+        compared = compare_models(str(tiny_llama), str(gguf), asked, project.root)
+    assert {c.difference.mean for c in compared} == {0}
+    assert any("m.gguf: dequantised and answered by torch" in note for note in notes(events))
+    only = Asked(data=path, max_new_tokens=4, engine="llama.cpp")
+    with pytest.raises(ModelError, match="runs GGUF files, and tiny-llama is none"):
+        compare_models(str(tiny_llama), str(gguf), only, project.root)

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
 from nexa.core.errors import IntegrityError, ModelError
 from nexa.lm.resolve import ModelFiles, resolve
-from nexa.orchestrate.model_shape import shape_of
+from nexa.orchestrate.model_shape import shape_of, stored_dtype
 from tests.support.tiny import write_tiny_model
 
 
@@ -68,3 +71,22 @@ def test_a_broken_weight_file_is_named(tmp_path: Path) -> None:
     model = ModelFiles(reference="m", name="m", origin="folder", folder=tmp_path, files=files)
     with pytest.raises(IntegrityError, match=r"model\.safetensors"):
         shape_of(model)
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype"),
+    [
+        (torch.bfloat16, "bfloat16"),
+        (torch.float16, "float16"),
+        (torch.float32, "float32"),
+        (torch.float64, "bfloat16"),
+    ],
+)
+def test_a_model_s_type_is_what_most_of_its_numbers_have(
+    tmp_path: Path, kind: torch.dtype, dtype: str
+) -> None:
+    tensors = {"large": torch.zeros(64, dtype=kind), "small": torch.zeros(2)}
+    save_file(tensors, tmp_path / "model.safetensors")
+    model = replace(described(tmp_path, {}), files={"model.safetensors": "0" * 64})
+    assert stored_dtype(model) == dtype
+    assert stored_dtype(described(tmp_path, {})) == "bfloat16"

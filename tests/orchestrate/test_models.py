@@ -6,10 +6,12 @@ import pytest
 
 from nexa.core.errors import ModelError, UsageError
 from nexa.core.events import Event, listening
-from nexa.core.manifest import list_manifests
-from nexa.core.records import Artifact, ExportBody
+from nexa.core.identity import fingerprint
+from nexa.core.manifest import ManifestFile, list_manifests
+from nexa.core.records import Artifact, Draft, ExportBody
 from nexa.core.store import UnknownArtifact
-from nexa.orchestrate.models import run_of, whole_model
+from nexa.lm.resolve import resolve
+from nexa.orchestrate.models import merged_from, run_of, sealed_export, whole_model
 from nexa.orchestrate.run import prepare_only
 from tests.support.project import Finished, finish, notes, train, write_config, write_project
 
@@ -97,3 +99,73 @@ def test_a_folder_that_looks_like_a_day_is_a_folder(project: Finished) -> None:
     assert run_of("./output", project.tiers) is None
     Path("2024-01-01").mkdir()
     assert run_of("2024-01-01", project.tiers) is None
+
+
+def test_exports_without_a_checkpoint_stand_for_none(
+    project: Finished, export: Artifact[ExportBody]
+) -> None:
+    sealed_without_checkpoint(project, export)
+    found = whole_model("checkpoint/tiny-llama-elements@v1", project=project.root)
+    assert found.origin == f"export:{export.digest}"
+
+
+def test_a_checkpoint_stands_for_what_was_evaluated_and_else_for_the_newest(
+    project: Finished, export: Artifact[ExportBody]
+) -> None:
+    checkpoint = export.inputs["checkpoint"]
+    single = export.body.model_copy(update={"dtype": "float32"})
+    newer = sealed(project, export, single, {"checkpoint": checkpoint})
+    assert merged_from(checkpoint, project.tiers.store) == export
+    for version in project.tiers.store.versions("export", export.name):
+        (project.tiers.store.root / "names" / "export" / export.name / version).unlink()
+    assert merged_from(checkpoint, project.tiers.store) == newer
+    assert merged_from("0" * 64, project.tiers.store) is None
+
+
+def test_an_export_is_known_by_its_files(
+    project: Finished, export: Artifact[ExportBody], tiny_llama: Path
+) -> None:
+    store = project.tiers.store
+    assert sealed_export(resolve("./output"), store) == export
+    assert sealed_export(resolve(str(tiny_llama)), store) is None
+
+
+def test_latest_falls_back_to_a_checkpoint_and_passes_exports_over(project: Finished) -> None:
+    tiers = project.tiers
+    run = project.manifest
+    outputs = {role: digest for role, digest in run.outputs.items() if role != "export"}
+    for path in tiers.manifests.glob("*"):
+        path.unlink()
+    for number, kind in enumerate(("train", "eval", "export"), 1):
+        facts = run.model_copy(
+            update={
+                "run_id": f"{run.run_id[:-1]}{number}",
+                "run_type": kind,
+                "outputs": outputs if kind == "train" else {},
+                "status": "running",
+            }
+        )
+        ManifestFile.open(tiers.manifests, facts)
+    events: list[Event] = []
+    with listening(events.append):
+        assert run_of("latest", tiers) == f"{run.run_id[:-1]}1"
+    assert notes(events) == [f"latest: run {run.run_id[:-1]}1; later ones have made no model"]
+    for number in (1, 2):
+        (tiers.manifests / f"{run.run_id[:-1]}{number}.json").unlink()
+    assert run_of("latest", tiers) == f"{run.run_id[:-1]}3"
+
+
+def sealed_without_checkpoint(project: Finished, export: Artifact[ExportBody]) -> None:
+    """As a conversion and a merge of models are."""
+    sealed(project, export, export.body, {"export": export.digest})
+    sealed(project, export, export.body.model_copy(update={"parents": [export.body.base]}), {})
+
+
+def sealed(
+    project: Finished, export: Artifact[ExportBody], body: ExportBody, inputs: dict[str, str]
+) -> Artifact[ExportBody]:
+    store = project.tiers.store
+    draft = Draft("export", "another", body, {"parity.json": b"{}"})
+    step = {"name": "convert", "version": 1}
+    recipe = fingerprint("convert", 1, body.model_dump(mode="json"), inputs)
+    return store.seal(draft, step=step, fingerprint=recipe, inputs=inputs)

@@ -328,13 +328,15 @@ def test_the_outline_of_other_choices(tmp_path: Path, tiny_llama: Path) -> None:
         data={"eval_path": None},
         lora=None,
         training={"method": "full", "max_steps": None},
+        publish={"repo": "you/it", "hub": "local", "format": "gguf", "quantization": "q8_0,f16"},
     )
     told = plan.outline(config)
     assert told["method"] == "full (all weights)"
     assert told["length"] == "1 epochs"
     assert told["held out"] == "10% of the rows"
-    assert told["publish"] == "not asked for"
+    assert told["publish"] == "you/it on local, as GGUF: q8_0, f16"
     default = write_project(tmp_path, tiny_llama, lora=None, training={"method": "lora"})
+    assert plan.outline(default)["publish"] == "not asked for"
     assert plan.outline(default)["method"] == "lora (rank 16, alpha 32)"
 
 

@@ -37,11 +37,13 @@ def test_what_happened_on_the_way_is_told(tmp_path: Path, tiny_llama: Path) -> N
         resolved,
         stopped="after step 5 of 9: time",
         best_step=4,
+        validation_rows=32,
         rollbacks=["from step 3 to step 2: loss"],
         variant="dora",
     )
     assert told["steps"] == "5 of 9"
     assert (told["stopped"], told["best_step"]) == ("after step 5 of 9: time", 4)
+    assert told["validation_rows"] == 32
     assert told["rollbacks"] == ["from step 3 to step 2: loss"]
     assert told["halvings"] == ["step 3: 4096 to 2048 tokens a pass"]
     assert (told["variant"], told["micro_tokens"]) == ("dora", 2048)

@@ -14,13 +14,19 @@ ALL = pytest.mark.parametrize("step", STEPS.values(), ids=lambda step: step.name
 def test_a_step_s_function_takes_the_inputs_that_the_table_names(step: Step) -> None:
     parameters = inspect.signature(step.load()).parameters
     keywords = {n: p for n, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
+    any_number = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     assert next(iter(parameters)) == "spec"
     named = dict(item.split(": ") for item in step.inputs)
+    # A row's `parent*: export?` is **parents: none, or as many as there are.
+    assert any_number == any(role.endswith("*") for role in named)
+    named = {role: kind for role, kind in named.items() if not role.endswith("*")}
     # `manifest` is no artifact: publishing alone is told of the run, by the runner's `effects`.
     # Nor is the clock, which tests put another in the place of.
     assert set(named) == set(keywords) - {"store", "manifest", "clock"}
     for role, kind in named.items():
-        optional = keywords[role].default is not inspect.Parameter.empty
+        parameter = keywords[role]
+        has_default = parameter.default is not inspect.Parameter.empty
+        optional = has_default or str(parameter.annotation).endswith("| None")
         assert kind.endswith("?") == optional, role
 
 

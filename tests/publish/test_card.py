@@ -127,6 +127,34 @@ def test_what_is_more_than_lora_is_named(
     assert f"fine-tuned ({told}, merged)" in card
 
 
+def test_how_a_training_ended_is_told_where_it_is_not_so_in_every_one(records: Records) -> None:
+    plain = render_card(records)
+    facts = {
+        "validation_rows": 1200,
+        "stopped": "after step 50 of 90: no better loss | 3 times",
+        "best_step": 40,
+        "rollbacks": ["after step 9: the loss; back to step 4, at half the rate"],
+    }
+    told = changed(records, "checkpoint", **facts)
+
+    card = render_card(told)
+
+    assert "| measured on the way by | 1,200 rows kept out of the training split |" in card
+    assert r"| ended early | after step 50 of 90: no better loss \| 3 times |" in card
+    assert "| weights of | step 40: the lowest validation loss |" in card
+    assert "| went back | after step 9: the loss; back to step 4, at half the rate |" in card
+    for name in ("measured on the way by", "ended early", "weights of", "went back"):
+        assert f"| {name} |" not in plain
+
+
+def test_an_older_layout_stays_as_it_was(records: Records) -> None:
+    header = records.header.model_copy(update={"card_version": "1"})
+    ended = changed(records, "checkpoint", stopped="after step 5 of 9")
+
+    assert render_card(replace(records, header=header)) == render_card(records)
+    assert "ended early" not in render_card(replace(ended, header=header))
+
+
 def test_text_from_outside_cannot_leave_its_cell(records: Records) -> None:
     card = render_card(records)
 
@@ -207,7 +235,7 @@ def test_a_gain_that_cost_nothing_to_price_shows_a_dash(records: Records) -> Non
 
 
 def test_a_layout_of_the_future_says_what_to_do(records: Records) -> None:
-    header = records.header.model_copy(update={"card_version": "2"})
+    header = records.header.model_copy(update={"card_version": "99"})
 
     with pytest.raises(IntegrityError, match="pip install --upgrade"):
         render_card(replace(records, header=header))

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from gguf import GGUFWriter
 from safetensors.torch import save_file
 
 from nexa.core.errors import GateError
@@ -42,6 +44,25 @@ def test_of_tensors_names_and_metadata_are_read_and_numbers_are_not(tmp_path: Pa
     for content in (dirty, dirty.read_bytes()):
         with pytest.raises(GateError, match=r"adapter/adapter_model\.safetensors in its header"):
             refuse_secrets({"adapter/adapter_model.safetensors": content})
+
+
+def test_of_a_gguf_file_the_texts_of_its_metadata_are_read(tmp_path: Path) -> None:
+    for name, note in (("clean", "fine"), ("dirty", f"made with {TOKENS[0]}")):
+        writer = GGUFWriter(tmp_path / name, "llama")
+        writer.add_description(note)
+        writer.add_tensor("weight", np.frombuffer(TOKENS[0].encode()[:36], np.float32))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+    refuse_secrets({"model.gguf": tmp_path / "clean"})
+    dirty = tmp_path / "dirty"
+    for content in (dirty, dirty.read_bytes()):
+        with pytest.raises(GateError, match=r"model\.gguf in its header"):
+            refuse_secrets({"model.gguf": content})
+    (tmp_path / "torn").write_bytes(b"GGUF and no more than that, which is too short")
+    with pytest.raises(GateError, match="what should be a GGUF file is none"):
+        refuse_secrets({"model.gguf": tmp_path / "torn"})
 
 
 def test_the_token_that_publishes_is_found_whatever_it_looks_like() -> None:

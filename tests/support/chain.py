@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from nexa.lm import adapters
 from nexa.lm.adapters import LoraSpec
 from nexa.lm.chat import ChatTemplate
 from nexa.lm.resolve import ModelFiles, resolve
+from nexa.weights.convert import ConvertSpec, convert
 from nexa.weights.merge_adapter import MergeSpec, merge_adapter
 
 LORA = LoraSpec(rank=4, alpha=8.0)
@@ -367,3 +368,18 @@ def manifest_of(records: Mapping[str, Artifact[Any]]) -> dict[str, Any]:
         ),
     )
     return manifest.model_dump(mode="json", by_alias=True)
+
+
+# -- the same model as GGUF ----------------------------------------------------------------------
+
+
+def with_gguf(chain: Chain, folder: Path, *quantizations: str) -> Chain:
+    """The chain with its export as GGUF files, by the step that makes them."""
+    export, store = chain.records["export"], chain.store
+    model = resolve(str(store.checkout(export, folder / "export")))
+    made = {}
+    for number, name in enumerate(quantizations, 1):
+        spec = ConvertSpec(model, "gguf", name, name=f"tiny-{name}", scratch=folder)
+        draft = convert(spec, export=export, store=store)
+        made[f"gguf{number}"] = seal(store, "convert", draft, export=export)
+    return replace(chain, records={**chain.records, **made})

@@ -172,6 +172,25 @@ def test_a_free_run_and_a_fully_trained_dequantised_model_are_told(page: Page) -
     assert "a point gained" in text
 
 
+def test_how_a_training_ended_is_told_where_it_is_not_so_in_every_one(page: Page) -> None:
+    ended = with_body(
+        page,
+        "checkpoint",
+        validation_rows=32,
+        stopped="after step 5 of 9: the time is up",
+        best_step=4,
+        rollbacks=["after step 3: the loss; back to step 2"],
+    )
+
+    text, plain = parsed(render_report(ended)).text, parsed(render_report(page)).text
+
+    for told in ("after step 5 of 9: the time is up", "step 4: the lowest validation loss"):
+        assert told in text
+    assert "32 rows kept out of the training split" in text
+    assert "after step 3: the loss; back to step 2" in text
+    assert "ended early" not in plain
+
+
 def test_a_quantised_training_is_told_by_its_name(page: Page) -> None:
     nf4 = {"quantization": "nf4", "double_quantization": True, "variant": "dora"}
     text = parsed(render_report(with_body(page, "checkpoint", **nf4))).text

@@ -23,6 +23,7 @@ from nexa.weights.merge_adapter import MergeSpec, merge_adapter
 from tests.support import chain
 from tests.support.tiny import write_tiny_model
 from tests.train.sample import conversation, dataset
+from tests.weights.other_family import write_granite
 
 IDS = torch.tensor([[1, 40, 41, 42, 2, 99]])
 
@@ -85,6 +86,35 @@ def test_other_architectures_merge_too(architecture: str, store: Store, tmp_path
     trained = chain.seal(store, "finetune", chain.checkpoint_draft(model, tmp_path / "trained"))
 
     draft = merge_adapter(MergeSpec(model), checkpoint=trained, store=store)
+
+    assert draft.body.passed
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_family_that_only_transformers_computes_merges_too(
+    store: Store, tmp_path: Path, tied: bool
+) -> None:
+    model = resolve(str(write_granite(tmp_path / "base", tied=tied)))
+    trained = chain.seal(store, "finetune", chain.checkpoint_draft(model, tmp_path / "trained"))
+
+    draft = merge_adapter(MergeSpec(model), checkpoint=trained, store=store)
+
+    assert draft.body.passed
+    assert draft.body.parity["logits_by"].startswith("transformers: ")
+    told = {check["name"]: check["value"] for check in draft.body.parity["checks"]}
+    assert told["tied_embeddings"] == {"tie": tied, "wrong": []}
+    assert told["merge_is_the_live_adapter"] < 1e-5
+
+
+def test_a_fully_trained_family_that_only_transformers_computes_gets_its_proof(
+    store: Store, tmp_path: Path
+) -> None:
+    model = resolve(str(write_granite(tmp_path / "base")))
+    made = chain.full_checkpoint_draft(model, tmp_path / "trained")
+
+    draft = merge_adapter(
+        MergeSpec(model), checkpoint=chain.seal(store, "finetune", made), store=store
+    )
 
     assert draft.body.passed
 

@@ -49,8 +49,8 @@ def test_an_adapter_applied_twice_is_caught_by_name(merged: Merged) -> None:
 
 def test_one_module_applied_twice_among_many_is_caught_by_name(merged: Merged) -> None:
     def spoil(tensors: dict[str, torch.Tensor]) -> None:
-        change = merged.tuned.change(TARGET)
-        tensors[TARGET] = (tensors[TARGET].float() + change).bfloat16()
+        before, after = merged.tuned.pair(TARGET)
+        tensors[TARGET] = (tensors[TARGET].float() + after - before).bfloat16()
 
     merged.edit_tensors(spoil)
 
@@ -176,3 +176,34 @@ def test_every_failure_is_told_with_its_value_and_limit(merged: Merged) -> None:
         merged.prove().require()
 
     assert "dtype: float16 (limit bfloat16)" in str(caught.value)
+
+
+def test_a_config_that_says_another_number_is_caught_by_name(merged: Merged) -> None:
+    merged.edit_json("config.json", rms_norm_eps=0.5)
+
+    assert "config" in merged.failures()
+
+
+def test_stored_tensors_that_the_config_has_no_use_for_are_named(merged: Merged) -> None:
+    merged.edit_tensors(lambda tensors: tensors.update({TARGET: tensors[TARGET][:-1]}))
+
+    checks = {check.name: check for check in merged.prove().checks if not check.passed}
+
+    assert checks["tensors_fit_config"].value == [TARGET]
+    assert "rounded_kl_nats" not in checks
+
+
+def test_who_computed_the_logits_is_told(merged: Merged) -> None:
+    assert merged.prove().facts["logits_by"] == "nexa"
+
+
+def test_a_module_whose_change_is_zero_is_no_fault(merged: Merged) -> None:
+    changes = dict(merged.tuned.changes)
+    changes[TARGET] = replace(changes[TARGET], b=torch.zeros_like(changes[TARGET].b))
+    tuned = MergedWeights(merged.tuned.base, changes, tied=merged.tuned.tied)
+    write_weights(tuned, merged.folder, dtype="bfloat16")
+
+    checks = {check.name: check for check in tensor_checks(merged.folder, tuned, dtype="bfloat16")}
+
+    assert all(check.passed for check in checks.values())
+    assert checks["applied_once"].value == 1.0

@@ -21,6 +21,7 @@ from nexa.weights.quantised import quantised_names, trained_base
 from nexa.weights.tensors import model_weights
 from tests.support import chain
 from tests.support.tiny import write_tiny_model
+from tests.weights.other_family import write_granite
 
 QLORA: dict[str, Any] = {"quantization": "nf4", "double_quantization": True}
 IDS = torch.tensor([[1, 40, 41, 42, 2, 99]])
@@ -64,6 +65,20 @@ def test_the_weights_are_to_the_last_bit_what_the_training_multiplied(
         weights.tensor(embedding), load_file(base.folder / "model.safetensors")[embedding]
     )
     assert weights.names == model_weights(base.folder).names
+
+
+def test_the_layers_of_a_family_that_only_transformers_computes_are_asked_of_it(
+    store: Store, tmp_path: Path
+) -> None:
+    model = resolve(str(write_granite(tmp_path / "base")))
+    draft = chain.checkpoint_draft(model, tmp_path / "trained", **QLORA)
+
+    merged = merge_adapter(
+        MergeSpec(model), checkpoint=chain.seal(store, "finetune", draft), store=store
+    )
+
+    assert merged.body.passed
+    assert len(quantised_names(model.folder)) == 14
 
 
 def test_a_base_that_was_not_quantised_is_read_as_it_is(base: ModelFiles, tmp_path: Path) -> None:

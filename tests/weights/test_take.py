@@ -100,6 +100,31 @@ def test_a_folder_that_changed_since_it_was_adopted_is_refused(
         take(TakeSpec(resolve(str(theirs))), checkpoint=sealed, store=store)
 
 
+def test_a_merge_s_parents_and_recipe_come_with_it_and_only_with_it(
+    theirs: Path, tiny_llama: Path
+) -> None:
+    store, model = Store(theirs.parent / "store"), resolve(str(theirs))
+    spec = AdoptSpec(resolve(str(tiny_llama)), "--base-model", model.files, model, name="theirs")
+    adopted = seal(store, "adopt", adopt(spec, store=store))
+    body = ExportBody(
+        format="safetensors",
+        dtype="float32",
+        base=spec.base.ref,
+        parents=[spec.base.ref, model.ref],
+        recipe={"method": "linear"},
+        model_digest=model.digest,
+        parity={"checks": []},
+        passed=True,
+    )
+    merge = seal(store, "merge_models", Draft("export", "merged", body))
+    made = take(TakeSpec(model, theirs.parent), checkpoint=adopted, export=merge, store=store)
+    assert (made.body.parents, made.body.recipe) == (body.parents, body.recipe)
+    other = body.model_copy(update={"model_digest": "0" * 64})
+    merge = seal(store, "merge_models", Draft("export", "other", other))
+    with pytest.raises(ModelError, match="theirs is not export/other@v1"):
+        take(TakeSpec(model, theirs.parent), checkpoint=adopted, export=merge, store=store)
+
+
 def test_what_is_taken_goes_with_its_draft(theirs: Path, tiny_llama: Path) -> None:
     draft = taken(theirs, tiny_llama)
     place = Path(str(draft.files["config.json"])).parent

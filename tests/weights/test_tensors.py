@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from nexa.core.errors import ModelError
-from nexa.weights.tensors import StoredWeights, model_weights, shards
+from nexa.weights import tensors
+from nexa.weights.tensors import StoredWeights, model_weights
 
 
 @pytest.fixture
@@ -33,8 +34,25 @@ def test_a_folder_without_safetensors_is_refused(tmp_path: Path) -> None:
         model_weights(tmp_path)
 
 
-def test_groups_stay_below_the_limit_and_lose_nothing(stored: StoredWeights) -> None:
-    groups = list(shards(stored, dtype=torch.float32, limit_bytes=20))
+def test_a_torn_file_is_refused_by_name(stored: StoredWeights, tmp_path: Path) -> None:
+    path = tmp_path / "model-00002-of-00002.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
 
-    assert [sorted(group) for group in groups] == [["a"], ["b"]]
-    assert [sorted(g) for g in shards(stored, dtype=torch.float32, limit_bytes=99)] == [["a", "b"]]
+    with pytest.raises(ModelError, match="model-00002-of-00002"):
+        model_weights(tmp_path)
+
+
+def test_a_shape_is_that_of_the_tensor(stored: StoredWeights) -> None:
+    assert [stored.shape(name) for name in stored.names] == [(2, 3), (4,)]
+
+
+def test_what_was_read_is_let_go_after_a_while_and_read_again(
+    stored: StoredWeights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = stored.stored("a")
+    monkeypatch.setattr(tensors, "MAPPED_BYTES", 0)
+
+    again = stored.stored("a")
+
+    assert first.data_ptr() != again.data_ptr()
+    assert torch.equal(first, again)

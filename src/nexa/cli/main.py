@@ -39,8 +39,25 @@ COMMANDS: Table = {
     "Data": {
         "data": ("nexa.cli.data:data", "Prepare data and look at it."),
     },
+    "Weights": {
+        "export": (
+            "nexa.cli.export:export",
+            "Write a model as safetensors or GGUF, and prove that nothing broke.",
+        ),
+        "merge": (
+            "nexa.cli.merge:merge",
+            "Merge an adapter into its base, or several models or adapters into one.",
+        ),
+        "parity": (
+            "nexa.cli.parity:parity",
+            "Compare an export with the model it was made from, check by check.",
+        ),
+    },
     "Evaluate": {
-        "eval": ("nexa.cli.evaluate:evaluate", "Score a model on held-out rows."),
+        "eval": (
+            "nexa.cli.evaluate:evaluate",
+            "Score models on the same held-out rows; several also beside the first.",
+        ),
         "compare": (
             "nexa.cli.evaluate:compare",
             "Compare two models on the same rows, B minus A.",

@@ -25,6 +25,17 @@ from nexa.cli.show import Output, output_options
 @click.option(
     "--merge-adapters/--no-merge-adapters", default=None, help="Publish merged weights too."
 )
+@click.option(
+    "--format",
+    type=click.Choice(["safetensors", "gguf"]),
+    help="Of the published weights.  [default: safetensors]",
+)
+@click.option(
+    "--quantization",
+    multiple=True,
+    metavar="NAME",
+    help="Of gguf: f16, q8_0, q4_k_m and so on; may be repeated.  [default: q8_0]",
+)
 @click.option("--base-model", metavar="MODEL", help="Of an adapter or full weights from elsewhere.")
 @click.option(
     "--eval-data",
@@ -88,7 +99,8 @@ def _tell_preview(out: Output, seen: Any) -> None:
     visibility = "private" if seen.private else "public"
     out.say(f"{seen.kind}, to {seen.location} ({visibility} if it is new)", bold=True)
     for name, size in seen.files.items():
-        out.say(f"  {size / 1e6:10.3f} MB  {name}")
+        about = "  (about; not made yet)" if name in seen.estimated else ""
+        out.say(f"  {size / 1e6:10.3f} MB  {name}{about}")
     for note in seen.notes:
         out.say(f"  note     {note}")
     for finding in seen.findings:
@@ -108,10 +120,13 @@ def command_line(context: click.Context) -> str:
             continue
         value = context.params.get(str(parameter.name))
         if isinstance(parameter, click.Argument):
-            words.append(str(value))
+            words += map(str, value) if isinstance(value, tuple) else [str(value)]
         elif isinstance(value, bool):
             words.append((parameter.opts if value else parameter.secondary_opts)[0])
-        else:
-            for item in value if isinstance(value, tuple) else (value,):
+        elif isinstance(parameter, click.Option) and parameter.multiple:
+            for item in value or ():
                 words += [parameter.opts[0], str(item)]
+        else:  # several numbers of one option have commas between
+            told = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            words += [parameter.opts[0], told]
     return shlex.join(words)

@@ -16,10 +16,20 @@ from pydantic import (
     model_validator,
 )
 
+from nexa.core.errors import nearest
 from nexa.core.secrets import hub_endpoint
 from nexa.core.units import seconds, size_bytes
 
 SMALLEST_LIMIT = 10**6  # bytes; what is less was meant in another unit
+# What GGUF calls the ways to store weights, from the largest file to the smallest.
+QUANTIZATIONS = (
+    *("f32", "f16", "bf16", "q8_0", "q6_k"),
+    *("q5_k_m", "q5_k_s", "q5_1", "q5_0"),
+    *("q4_k_m", "q4_k_s", "q4_1", "q4_0"),
+    *("q3_k_l", "q3_k_m", "q3_k_s", "q2_k"),
+)
+# Half of a 16-bit file, and next to nothing is lost; needs no extra.
+USUAL_QUANTIZATION = "q8_0"
 
 
 def _memory(told: object) -> float:
@@ -28,6 +38,21 @@ def _memory(told: object) -> float:
     if found < SMALLEST_LIMIT:
         raise ValueError("should be at least 1MB; with a unit, as in 6GB")
     return found
+
+
+def _quantizations(told: object) -> tuple[str, ...]:
+    """Names of `QUANTIZATIONS`: one, several, or several with commas, each once."""
+    given = told if isinstance(told, list | tuple) else [told]
+    words = [word for word in given if isinstance(word, str)]
+    if len(words) < len(given):
+        raise ValueError("should be the name of a quantisation, or a list of names")
+    names = [part.strip().lower() for word in words for part in word.split(",")]
+    for name in names:
+        if name not in QUANTIZATIONS:
+            near = nearest(name, QUANTIZATIONS)
+            meant = f"did you mean {near!r}?" if near else f"known: {', '.join(QUANTIZATIONS)}"
+            raise ValueError(f"{name!r} is not a quantisation of GGUF: {meant}")
+    return tuple(dict.fromkeys(names))
 
 
 Auto = Literal["auto"]
@@ -39,6 +64,7 @@ Share = Annotated[float, Field(ge=0, lt=1, strict=True)]
 # In seconds and in bytes, once they are read.
 Span = Annotated[float, BeforeValidator(seconds), Field(gt=0)]
 Memory = Annotated[int, BeforeValidator(_memory)]
+Quantizations = Annotated[tuple[str, ...], BeforeValidator(_quantizations)]
 
 
 class Section(BaseModel):
@@ -244,7 +270,33 @@ class PublishSection(Section):
     private: bool = False
     model_card: bool = True
     merge_adapters: bool = True
-    format: Literal["safetensors"] = "safetensors"
+    format: Literal["safetensors", "gguf"] = Field(
+        default="safetensors", description="of the published weights"
+    )
+    quantization: Quantizations = Field(
+        default=(), description=f"of gguf: one name or several; left out: {USUAL_QUANTIZATION}"
+    )
+
+    @property
+    def quantizations(self) -> tuple[str, ...]:
+        """The GGUF files that are published, by their quantisation; none of safetensors."""
+        if self.format != "gguf":
+            return ()
+        return self.quantization or (USUAL_QUANTIZATION,)
+
+    @field_validator("format")
+    @classmethod
+    def _merged(cls, wanted: str, info: ValidationInfo) -> str:
+        if wanted == "gguf" and info.data.get("merge_adapters") is False:
+            raise ValueError("gguf is made from merged weights, but merge_adapters is false")
+        return wanted
+
+    @field_validator("quantization")
+    @classmethod
+    def _of_gguf(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if names and info.data.get("format") == "safetensors":
+            raise ValueError("is of format: gguf, and the format is safetensors")
+        return names
 
     @field_validator("repo")
     @classmethod

@@ -13,6 +13,7 @@ from nexa.core.records import (
     Artifact,
     CheckpointBody,
     DatasetBody,
+    ExportBody,
     ModelRef,
 )
 from nexa.core.store import Store, UnknownArtifact
@@ -67,8 +68,25 @@ def _outside(artifact: Artifact[Any], depth: int) -> Iterator[Node]:
             yield Node(depth, "source", file, digest, "file")
     if isinstance(body, CheckpointBody | AdoptedBody):
         yield _model_node(depth, "base", body.base)
+    if isinstance(body, ExportBody):
+        yield from _behind(artifact, body, depth)
     if isinstance(body, AnswersBody) and "export" not in artifact.inputs:
         yield _model_node(depth, "model", body.model)
+
+
+def _behind(artifact: Artifact[Any], body: ExportBody, depth: int) -> Iterator[Node]:
+    """The models of an export that no record of the store stands for.
+
+    Of a merge every parent (and last its base, where it is none of them) that is no export; of a
+    conversion the model it was made from. An export with a checkpoint has its base behind that.
+    """
+    if body.parents is not None:
+        last = [] if body.base in body.parents else [body.base]
+        for number, model in enumerate([*body.parents, *last], 1):
+            if f"parent{number}" not in artifact.inputs:
+                yield _model_node(depth, "base" if [model] == last else f"parent{number}", model)
+    elif not artifact.inputs:
+        yield _model_node(depth, "base", body.base)
 
 
 def _model_node(depth: int, role: str, model: ModelRef) -> Node:

@@ -60,7 +60,7 @@ class RunManifest(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     run_id: str = Field(description="YYYY-MM-DD-HHMMSS-xxxx; a DNS label")
-    run_type: str = Field(description="train | data_gen | eval | publish")
+    run_type: str = Field(description="train | data_gen | eval | export | merge | publish")
     dataset_id: str | None = Field(default=None, description="name@version of the training data")
     dataset_hash: str | None = Field(default=None, description="digest of the dataset's record")
     teacher_model: str | None = Field(default=None, description="in distillation")

@@ -32,6 +32,23 @@ def method_told(body: CheckpointBody | AdoptedBody) -> str:
     return f"{told}; the frozen base in {form}" if form else told
 
 
+def ending_told(body: CheckpointBody) -> list[tuple[str, str]]:
+    """What is not so in every training, where it was so in this one: name and value.
+
+    What was measured by on the way, an end before the last step, weights of another step than the
+    last, and every return after a loss spike.
+    """
+    told = []
+    if body.validation_rows:
+        rows = f"{body.validation_rows:,} rows kept out of the training split"
+        told.append(("measured on the way by", rows))
+    if body.stopped is not None:
+        told.append(("ended early", body.stopped))
+    if body.best_step is not None:
+        told.append(("weights of", f"step {body.best_step}: the lowest validation loss"))
+    return [*told, *(("went back", rollback) for rollback in body.rollbacks)]
+
+
 def _strength(body: CheckpointBody | AdoptedBody) -> str:
     """Rank and alpha; of an adopted adapter whose layers differ, every one that there is."""
     adopted = body if isinstance(body, AdoptedBody) else None

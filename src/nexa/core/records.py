@@ -169,7 +169,8 @@ class AdoptedBody(Body):
     """A model that Nexa did not train, as it was found; in a lineage it stands for a checkpoint.
 
     Files: `adapter_model.safetensors` and `adapter_config.json` of an adapter; none of a whole
-    model, whose files are the export's.
+    model, whose files are the export's. An adapter that was merged from others is one too: its
+    record has them as inputs, and `parity.json` among its files.
     """
 
     base: ModelRef = Field(description="what it is compared with, and an adapter is merged into")
@@ -198,6 +199,16 @@ class AdoptedBody(Body):
     template_sha256: str = Field(description="of the chat template it is asked under")
     end_of_turn: list[int] = Field(description="token ids that end an answer")
     weights_sha256: str = Field(description="of the adapter's file, or the whole model's digest")
+    recipe: dict[str, Any] | None = Field(
+        default=None,
+        description="of an adapter that adapters were merged into: method and numbers",
+        exclude_if=_is_none,
+    )
+    parity: dict[str, Any] | None = Field(
+        default=None,
+        description="of such an adapter: the numbers of parity.json",
+        exclude_if=_is_none,
+    )
 
 
 class ExportBody(Body):

@@ -11,7 +11,7 @@ from functools import cache
 from importlib.resources import files
 
 from nexa.core.identity import sha256_bytes
-from nexa.lm.fused import AnyModel
+from nexa.lm.local import Opened
 from nexa.lm.score import cross_entropy
 
 # Tokens that are scored in one context: the whole text for a vocabulary of usual size.
@@ -29,7 +29,7 @@ def general_text_sha256() -> str:
     return sha256_bytes(general_text())
 
 
-def general_cross_entropy(loaded: AnyModel) -> float:
+def general_cross_entropy(loaded: Opened) -> float:
     """Mean nats a token on the general text, as plain text without a chat template."""
     ids: list[int] = loaded.tokenizer(general_text().decode("utf-8"), verbose=False)["input_ids"]
     context = min(CONTEXT_TOKENS, loaded.positions or CONTEXT_TOKENS)

@@ -15,9 +15,19 @@ from nexa.core.scoring import write_rows
 from nexa.core.store import Store
 from nexa.eval.general_text import general_cross_entropy, general_text_sha256
 from nexa.eval.suite import Question, read_suite
+from nexa.lm.answers import Generation
 from nexa.lm.chat import ChatTemplate
-from nexa.lm.fused import AnyModel
-from nexa.lm.local import CACHES, Choice, Engine, Generation, choose, open_model
+from nexa.lm.llama_cpp import runtime_version
+from nexa.lm.local import (
+    CACHES,
+    LLAMA_CPP,
+    Choice,
+    Engine,
+    Opened,
+    choose,
+    close_model,
+    open_model,
+)
 from nexa.lm.local import generate as answer
 from nexa.lm.resolve import ModelFiles
 
@@ -50,7 +60,7 @@ def generate(
     the lineage of the training run.
 
     The draft's file is `answers.jsonl` (id, text, new_tokens, stopped, latency_s); see
-    `nexa.lm.local.Generation` for what a latency is.
+    `nexa.lm.answers.Generation` for what a latency is.
 
     Raises:
         EvalError: the model is not that export, or a prompt that does not begin with the
@@ -58,15 +68,25 @@ def generate(
         ModelError: a model that cannot be loaded, or has no room for the prompts.
         TemplateError: a chat template that cannot write a prompt.
     """
-    if export is not None and export.body.model_digest != spec.model.digest:
-        raise EvalError(
-            f"{spec.model.name} is not the model of {export.label}",
-            found=f"digest {spec.model.digest[:16]}, sealed {export.body.model_digest[:16]}",
-        )
+    if export is not None:
+        _require_sealed(spec.model, export)
     questions = read_suite(suite, store)
     keep_pages()
     choice = choose(spec.model, dtype=spec.dtype, engine=spec.engine)
     loaded = open_model(spec.model, dtype=spec.dtype, engine=spec.engine)
+    try:
+        return _answered(spec, suite, questions, loaded, choice)
+    finally:
+        close_model(loaded)
+
+
+def _answered(
+    spec: GenerateSpec,
+    suite: Artifact[SuiteBody],
+    questions: Sequence[Question],
+    loaded: Opened,
+    choice: Choice,
+) -> Draft[AnswersBody]:
     template = ChatTemplate(loaded.tokenizer)
     prompts = [template.prompt(question.messages) for question in questions]
     for question, prompt in zip(questions, prompts, strict=True):
@@ -96,7 +116,22 @@ def generate(
     return Draft("answers", spec.name, body, {"answers.jsonl": write_rows(rows)})
 
 
-def require_one_bos(loaded: AnyModel, row_id: str, prompt: Sequence[int]) -> None:
+def _require_sealed(model: ModelFiles, export: Artifact[ExportBody]) -> None:
+    """Refuse a model that is not the export: by its own digest, or by that of its GGUF file."""
+    gguf = export.body.format == "gguf"
+    same = (
+        model.source_sha256 in export.files.values()
+        if gguf
+        else model.digest == export.body.model_digest
+    )
+    if not same:
+        raise EvalError(
+            f"{model.name} is not the model of {export.label}",
+            found=f"digest {model.digest[:16]}, sealed {export.body.model_digest[:16]}",
+        )
+
+
+def require_one_bos(loaded: Opened, row_id: str, prompt: Sequence[int]) -> None:
     """Refuse prompts that no model was trained on: two beginning-of-text tokens, or a lost one.
 
     A tokenizer that puts the token before plain text wants it before a conversation, too; one
@@ -119,18 +154,23 @@ def require_one_bos(loaded: AnyModel, row_id: str, prompt: Sequence[int]) -> Non
 
 
 def _decoding(spec: GenerateSpec, choice: Choice, max_new_tokens: int) -> dict[str, Any]:
+    """What answers hang on beside model and prompts. Whoever answers reads the general text too."""
+    if choice.engine == LLAMA_CPP:
+        # The dtype is the file's, tensor by tensor, and a property of the model.
+        how: dict[str, Any] = {"version": runtime_version(), "batch_size": 1}
+    else:
+        how = {"dtype": spec.dtype, "batch_size": spec.batch_size}
     return {
         "method": "greedy",
         "engine": choice.engine,
-        "dtype": spec.dtype,
-        "batch_size": spec.batch_size,
+        **how,
         "cache": CACHES[choice.engine],
         "max_new_tokens": max_new_tokens,
-        "device": "cpu",  # where `lm.load` and `lm.fused` put a model
+        "device": "cpu",  # where all three of them put a model
     }
 
 
-def _row(loaded: AnyModel, question: Question, made: Generation) -> dict[str, Any]:
+def _row(loaded: Opened, question: Question, made: Generation) -> dict[str, Any]:
     return {
         "id": question.id,
         "text": str(loaded.tokenizer.decode(made.ids, skip_special_tokens=True)),
@@ -140,9 +180,7 @@ def _row(loaded: AnyModel, question: Question, made: Generation) -> dict[str, An
     }
 
 
-def _tell_short_answers(
-    loaded: AnyModel, questions: Sequence[Question], max_new_tokens: int
-) -> None:
+def _tell_short_answers(loaded: Opened, questions: Sequence[Question], max_new_tokens: int) -> None:
     """Say so when a right answer would be cut: the suite then asks for what it forbids."""
     targets = [question.target for question in questions]
     encoded = loaded.tokenizer(targets, add_special_tokens=False, verbose=False)["input_ids"]

@@ -18,7 +18,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 
 QUERY_BLOCK = 256  # queries of one product: half of the keys after them are never multiplied
@@ -104,6 +103,9 @@ def _by_sdpa(
     query: Tensor, key: Tensor, value: Tensor, documents: Documents, window: int, scale: float
 ) -> Tensor:
     """Each piece through torch's own kernel."""
+    # Only here: it brings torch's compiler with it, a second that processors need not wait.
+    from torch.nn.attention.bias import causal_lower_right
+
     outputs = []
     for rows, seen in documents.pieces():
         q, k, v = query[:, rows], _with_prefix(key, rows, seen), _with_prefix(value, rows, seen)

@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from nexa.core.errors import ModelError
+from nexa.lm import gguf_rope
 from nexa.lm.gguf_names import FAMILIES
 
 CONFIG_KEYS: dict[str, str] = {
@@ -26,12 +28,16 @@ QUERY = "model.layers.0.self_attn.q_proj.weight"
 
 
 def config_of(
-    metadata: Mapping[str, Any], model_type: str, shapes: Mapping[str, tuple[int, ...]]
+    metadata: Mapping[str, Any],
+    model_type: str,
+    shapes: Mapping[str, tuple[int, ...]],
+    rope_divisors: npt.NDArray[np.float32] | None = None,
 ) -> dict[str, Any]:
     """config.json of a model with these tensor shapes (transformers' names).
 
     Raises:
-        ModelError: a number that the family needs is missing.
+        ModelError: a number that the family needs is missing, or positions are scaled in a way
+            that transformers cannot be told.
     """
     prefix = metadata["general.architecture"]
     missing = [key for key in (*CONFIG_KEYS, EPSILON) if f"{prefix}.{key}" not in metadata]
@@ -56,6 +62,10 @@ def config_of(
     config["num_key_value_heads"] = int(metadata.get(f"{prefix}.attention.head_count_kv", heads))
     # Q's own shape says it, whatever optional key a converter has left out.
     config["head_dim"] = shapes[QUERY][0] // heads
+    theta = config["rope_theta"]
+    scaled = gguf_rope.parameters(metadata, theta=theta, divisors=rope_divisors)
+    if scaled is not None:
+        config["rope_parameters"] = scaled
     if model_type != "qwen2":  # whose Q, K and V have biases always, and no switch for it
         config["attention_bias"] = "model.layers.0.self_attn.q_proj.bias" in shapes
     if model_type == "llama":

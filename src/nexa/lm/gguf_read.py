@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,15 +22,13 @@ from gguf import GGMLQuantizationType, GGUFReader, dequantize
 from nexa.core import events
 from nexa.core.errors import ModelError, nearest
 from nexa.core.identity import sha256_file
-from nexa.lm import derived
+from nexa.lm import derived, gguf_rope
 from nexa.lm.gguf_config import config_of, generation_config_of
 from nexa.lm.gguf_names import MODEL_TYPES, pairs_to_halves, rotated_heads, to_transformers
 
 # Raised when the files that `convert` writes change; it is part of the cache's key.
-CONVERSION = 1
+CONVERSION = 2
 PLAIN = {"F32", "F16", "BF16", "F64"}
-# llama.cpp keeps Llama 3's scaled rotation frequencies here, and nothing but ones elsewhere.
-ROPE_FACTORS = "rope_freqs.weight"
 
 
 def key_of(sha256: str) -> str:
@@ -86,6 +84,8 @@ class GgufModel:
     name: str
     metadata: dict[str, Any]
     plans: tuple[Plan, ...]
+    rope_divisors: npt.NDArray[np.float32] | None = None
+    """Llama 3's scaling of the rotary frequencies, `[head_dim / 2]`."""
 
     @staticmethod
     def open(source: Path) -> GgufModel:
@@ -102,7 +102,8 @@ class GgufModel:
                 f"cannot read {source.name} as GGUF", found=f"{type(error).__name__}: {error}"
             ) from error
         _require_family(source.name, metadata)
-        return GgufModel(source.name, metadata, _plan(source.name, metadata, reader))
+        plans, divisors = _plan(source.name, metadata, reader)
+        return GgufModel(source.name, metadata, plans, divisors)
 
     @property
     def model_type(self) -> str:
@@ -126,47 +127,27 @@ class GgufModel:
 
     def write(self, folder: Path) -> None:
         """Write the model as transformers' own files into an empty folder."""
-        # Only here: whoever finds the copy made already needs no transformers.
+        # Only here: whoever finds the copy made already needs neither torch nor transformers.
+        import torch
+
         from nexa.lm.gguf_tokenizer import write_tokenizer
+        from nexa.lm.safetensors_files import SafetensorsWriter, Slot
 
         shapes = {plan.name: plan.shape for plan in self.plans}
-        config = config_of(self.metadata, self.model_type, shapes)
+        config = config_of(self.metadata, self.model_type, shapes, self.rope_divisors)
         _write_json(folder / "config.json", config)
         _write_json(folder / "generation_config.json", generation_config_of(self.metadata))
         write_tokenizer(folder, self.metadata)
-        with events.progress("dequantising", self.size_bytes / 1e6, "MB") as bar:
-            write_safetensors(
-                folder / "model.safetensors",
-                shapes,
-                (plan.read for plan in self.plans),
-                advance=lambda size_bytes: bar.advance(size_bytes / 1e6),
-            )
-
-
-def write_safetensors(
-    path: Path,
-    shapes: dict[str, tuple[int, ...]],
-    tensors: Any,
-    *,
-    advance: Callable[[int], None] = lambda size_bytes: None,
-) -> None:
-    """Write float32 tensors one after the other; `tensors` yields a reader for each of `shapes`.
-
-    The safetensors package wants all of them in memory at once: 28 GB for a model of 7B.
-    """
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    for name, shape in shapes.items():
-        start, end = end, end + 4 * math.prod(shape)
-        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [start, end]}
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for read in tensors:
-            values = np.ascontiguousarray(read(), dtype="<f4")
-            file.write(values.data)
-            advance(values.nbytes)
+        slots = [Slot(plan.name, torch.float32, plan.shape) for plan in self.plans]
+        # In the file's own order, which the digests of earlier copies have.
+        writer = SafetensorsWriter(
+            folder, slots, limit_bytes=self.size_bytes, as_given=True, durable=False
+        )
+        with events.progress("dequantising", self.size_bytes / 1e6, "MB") as bar, writer:
+            for plan in self.plans:
+                values = np.require(plan.read(), "<f4", ["C_CONTIGUOUS", "WRITEABLE"])
+                writer.write(plan.name, torch.from_numpy(values))
+                bar.advance(values.nbytes / 1e6)
 
 
 def _require_family(name: str, metadata: dict[str, Any]) -> None:
@@ -178,24 +159,21 @@ def _require_family(name: str, metadata: dict[str, Any]) -> None:
             found="known: " + ", ".join(MODEL_TYPES) + (f"; nearest: {near}" if near else ""),
             fix="use the model's safetensors: a folder or a Hub id",
         )
-    scaling = metadata.get(f"{architecture}.rope.scaling.type", "none")
-    if scaling != "none":
-        raise ModelError(
-            f"{name} scales its rotary positions ({scaling}), which is not carried over",
-            fix="use the model's safetensors: a folder or a Hub id",
-        )
 
 
-def _plan(name: str, metadata: dict[str, Any], reader: GGUFReader) -> tuple[Plan, ...]:
+def _plan(
+    name: str, metadata: dict[str, Any], reader: GGUFReader
+) -> tuple[tuple[Plan, ...], npt.NDArray[np.float32] | None]:
     architecture = metadata["general.architecture"]
     heads = int(metadata[f"{architecture}.attention.head_count"])
     key_heads = int(metadata.get(f"{architecture}.attention.head_count_kv", heads))
     plans: list[Plan] = []
     unknown: list[str] = []
+    divisors = None
     for tensor in reader.tensors:
         theirs = to_transformers(tensor.name)
-        if tensor.name == ROPE_FACTORS:
-            _require_ones(name, tensor.data)
+        if tensor.name == gguf_rope.TENSOR:
+            divisors = np.array(tensor.data, dtype=np.float32)
         elif theirs is None:
             unknown.append(tensor.name)
         else:
@@ -213,16 +191,7 @@ def _plan(name: str, metadata: dict[str, Any], reader: GGUFReader) -> tuple[Plan
             found=_some(unknown) or None,
             fix="use the model's safetensors: a folder or a Hub id",
         )
-    return tuple(plans)
-
-
-def _require_ones(name: str, factors: npt.NDArray[Any]) -> None:
-    if not np.all(factors == 1):
-        raise ModelError(
-            f"{name} has rotary factors of its own (Llama 3's scaling), which are not carried over",
-            found=f"{ROPE_FACTORS}, from {factors.min():g} to {factors.max():g}",
-            fix="use the model's safetensors: a folder or a Hub id",
-        )
+    return tuple(plans), divisors
 
 
 def _some(names: Sequence[str], limit: int = 5) -> str:

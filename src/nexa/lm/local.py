@@ -2,7 +2,8 @@
 
 Two engines answer: the fused decoder, which is faster, and transformers, which knows all models.
 `choose` says which and why, by config and dtype alone, so that a base and what was trained from it
-always get the same.
+always get the same. A third one, llama.cpp, answers for GGUF files, and never without being asked
+for by name: `common_engine` does so for models that a user names.
 
 Rows are sorted by length, so that little is padded, and leave the batch when they have ended. In
 float32 each answer is the one that its prompt alone would get; in bfloat16 the last bits, and so
@@ -23,45 +24,33 @@ import torch
 from torch import Tensor
 
 from nexa.core.errors import ModelError
-from nexa.core.events import Progress, emit, progress
+from nexa.core.events import emit, progress
+from nexa.lm.answers import Generation, Pace, require_room
 from nexa.lm.decoder.generation import GenerationBatch
 from nexa.lm.decoding import DecodingBatch, attending, can_batch
 from nexa.lm.fused import AnyModel, FusedModel, load_fused, why_not
+from nexa.lm.gguf_run import GgufRun, gguf_of, open_gguf
+from nexa.lm.llama_cpp import INSTALL, KV_TYPE, available, runtime_version
 from nexa.lm.load import LoadedModel, load
 from nexa.lm.resolve import ModelFiles
 
-Engine = Literal["auto", "fused", "transformers"]
+Engine = Literal["auto", "fused", "transformers", "llama.cpp"]
+LLAMA_CPP: Literal["llama.cpp"] = "llama.cpp"
+
+# What answers; each has `tokenizer`, `files` and `positions`.
+Opened = AnyModel | GgufRun
 
 # How each engine keeps keys and values, as it is told in a score's identity.
-CACHES = {"fused": "contiguous", "transformers": "static"}
+CACHES = {"fused": "contiguous", "transformers": "static", LLAMA_CPP: KV_TYPE}
 # Rows leave when so large a share of the batch has ended: leaving copies the keys that stay.
 LEAVE_SHARE = 0.25
-REPORT_EVERY_STEPS = 8
-
-
-@dataclass(frozen=True)
-class Generation:
-    """One answer: its token ids without the stop token, and whether there was one.
-
-    `latency_s` runs from the start of the row's batch to its last token: what a caller who sends
-    the whole batch waits for it, not what the row would take alone.
-    """
-
-    ids: list[int]
-    stopped: bool
-    latency_s: float
-
-    @property
-    def new_tokens(self) -> int:
-        """Tokens that the model made, the stop token among them."""
-        return len(self.ids) + self.stopped
 
 
 @dataclass(frozen=True)
 class Choice:
     """Which engine answers, and why it was taken."""
 
-    engine: Literal["fused", "transformers"]
+    engine: Literal["fused", "transformers", "llama.cpp"]
     reason: str
 
 
@@ -69,8 +58,11 @@ def choose(files: ModelFiles, *, dtype: str, engine: Engine = "auto") -> Choice:
     """The engine that was asked for; with `auto` the fused one where it can answer.
 
     Raises:
-        ModelError: the fused one was asked for, and cannot.
+        ModelError: the fused one or llama.cpp was asked for, and cannot.
+        MissingExtra: llama.cpp was asked for, and is not installed.
     """
+    if engine == LLAMA_CPP:
+        return Choice(LLAMA_CPP, f"it runs {gguf_of(files).name} as it is")
     if engine == "transformers":
         return Choice("transformers", "asked for")
     reason = why_not(files, dtype)
@@ -85,19 +77,51 @@ def choose(files: ModelFiles, *, dtype: str, engine: Engine = "auto") -> Choice:
     return Choice("transformers", reason)
 
 
-def common_engine(models: Sequence[ModelFiles], *, dtype: str) -> Engine:
-    """What answers for models that are to be compared: `auto` if it comes to the same for all."""
+def common_engine(models: Sequence[ModelFiles], *, dtype: str, engine: Engine = "auto") -> Engine:
+    """What answers for models that a user names, so that they can be compared; told in a note.
+
+    With `auto` llama.cpp, if all of them are GGUF files and it is installed; else `auto` itself if
+    it comes to the same for all, and transformers if it does not.
+
+    Raises:
+        ModelError: the engine that was asked for cannot answer for one of them.
+        MissingExtra: llama.cpp was asked for, and is not installed.
+    """
+    if engine != "auto":
+        for files in models:
+            choose(files, dtype=dtype, engine=engine)
+        return engine
+    ggufs = [files.name for files in models if files.gguf is not None]
+    if ggufs and not _in_torch(ggufs, len(models)):
+        return LLAMA_CPP
     chosen = {choose(files, dtype=dtype).engine for files in models}
     return "auto" if len(chosen) == 1 else "transformers"
 
 
-def open_model(files: ModelFiles, *, dtype: str = "bfloat16", engine: Engine = "auto") -> AnyModel:
+def _in_torch(ggufs: Sequence[str], models: int) -> bool:
+    """Whether GGUF files are dequantised and answered by torch; what is done is told."""
+    named = ", ".join(ggufs)
+    if len(ggufs) < models:
+        reason = "so that all models are answered alike, and not all are GGUF files"
+    elif missing := available():
+        reason = f"{missing} ({INSTALL})"
+    else:
+        emit("note", text=f"{named}: answered by llama.cpp, {runtime_version()}")
+        return False
+    emit("note", text=f"{named}: dequantised and answered by torch: {reason}")
+    return True
+
+
+def open_model(files: ModelFiles, *, dtype: str = "bfloat16", engine: Engine = "auto") -> Opened:
     """Load a model with the engine that `choose` names; a fallback is told.
 
     Raises:
         ModelError: a model that cannot be loaded, or that the engine asked for does not compute.
+        MissingExtra: llama.cpp was asked for, and is not installed.
     """
     choice = choose(files, dtype=dtype, engine=engine)
+    if choice.engine == LLAMA_CPP:
+        return open_gguf(files)
     if choice.engine == "fused":
         return load_fused(files, dtype=dtype)
     if engine == "auto":
@@ -105,8 +129,14 @@ def open_model(files: ModelFiles, *, dtype: str = "bfloat16", engine: Engine = "
     return load(files, dtype=dtype)
 
 
+def close_model(loaded: Opened) -> None:
+    """Give back what a model holds outside this process; others are let go of by the next one."""
+    if isinstance(loaded, GgufRun):
+        loaded.close()
+
+
 def generate(
-    loaded: AnyModel,
+    loaded: Opened,
     prompts: Sequence[Sequence[int]],
     *,
     max_new_tokens: int,
@@ -116,19 +146,24 @@ def generate(
     """Answer every prompt with the likeliest token at each step; results in the prompts' order.
 
     The stop token counts among `max_new_tokens`. A model that keeps more than keys and values
-    (a recurrent one) is run one row at a time, and a note says so.
+    (a recurrent one) is run one row at a time, and a note says so; llama.cpp runs all of them so.
 
     Raises:
         ModelError: an empty prompt, or one that with its answer outgrows the model's positions.
     """
     _require_room(loaded, prompts, max_new_tokens)
+    if isinstance(loaded, GgufRun):
+        room = max(map(len, prompts), default=0) + max_new_tokens
+        return loaded.server(room).generate(
+            prompts, max_new_tokens=max_new_tokens, stop_ids=stop_ids
+        )
     # The longest first: a batch that does not fit into memory fails at once, not at the end.
     order = sorted(range(len(prompts)), key=lambda row: -len(prompts[row]))
     answers: dict[int, Generation] = {}
     # Not inference mode: masks and angles that are kept for later would then be refused by
     # autograd in a training that follows in the same process.
     with torch.no_grad(), progress("answering", len(prompts), "rows") as bar:
-        pace = _Pace(bar, max_new_tokens)
+        pace = Pace(bar, max_new_tokens)
         if isinstance(loaded, FusedModel) or can_batch(loaded.model):
             for start in range(0, len(order), batch_size):
                 rows = order[start : start + batch_size]
@@ -142,7 +177,7 @@ def generate(
 
 
 def stream(
-    loaded: AnyModel,
+    loaded: Opened,
     prompt_ids: Sequence[int],
     *,
     max_new_tokens: int,
@@ -154,6 +189,10 @@ def stream(
         ModelError: an empty prompt, or one that with its answer outgrows the model's positions.
     """
     _require_room(loaded, [prompt_ids], max_new_tokens)
+    if isinstance(loaded, GgufRun):
+        return loaded.server(len(prompt_ids) + max_new_tokens).stream(
+            prompt_ids, max_new_tokens=max_new_tokens, stop_ids=stop_ids
+        )
     return _stream(loaded, prompt_ids, max_new_tokens, stop_ids)
 
 
@@ -194,7 +233,7 @@ def _tokens(loaded: LoadedModel, prompt_ids: Sequence[int]) -> Iterator[int]:
 
 
 def _answer_alone(
-    loaded: LoadedModel, prompt: Sequence[int], stop_ids: Collection[int], pace: _Pace
+    loaded: LoadedModel, prompt: Sequence[int], stop_ids: Collection[int], pace: Pace
 ) -> Generation:
     start = time.perf_counter()
     ids = list(_stream(loaded, prompt, pace.max_new_tokens, stop_ids))
@@ -229,7 +268,7 @@ def _answer_batch(
     loaded: AnyModel,
     prompts: Sequence[Sequence[int]],
     stop_ids: Collection[int],
-    pace: _Pace,
+    pace: Pace,
 ) -> list[Generation]:
     """Answers of one batch, in its order."""
     start = time.perf_counter()
@@ -258,47 +297,6 @@ def _answer_batch(
             pace.stepped([ids[row] for row in inside if answers[row] is None])
 
 
-class _Pace:
-    """How far a generation is: rows that ended, and the part of the others that is there."""
-
-    def __init__(self, bar: Progress, max_new_tokens: int) -> None:
-        self.max_new_tokens = max_new_tokens
-        self._bar = bar
-        self._start = time.perf_counter()
-        self._rows = 0
-        self._tokens = 0
-        self._steps = 0
-
-    def ended(self, answer: Generation) -> None:
-        """A row has its answer."""
-        self._rows += 1
-        self._tokens += answer.new_tokens
-        if self._rows == self._bar.total:
-            self._tell(self._rows, self._tokens)
-
-    def stepped(self, running: Sequence[Sequence[int]]) -> None:
-        """The rows that still run have one token more."""
-        self._steps += 1
-        if self._steps % REPORT_EVERY_STEPS == 0:
-            tokens = sum(len(ids) for ids in running)
-            self._tell(self._rows + tokens / self.max_new_tokens, self._tokens + tokens)
-
-    def _tell(self, rows: float, tokens: int) -> None:
-        tokens_per_s = tokens / (time.perf_counter() - self._start)
-        self._bar.advance(rows - self._bar.done, tokens_per_s=round(tokens_per_s, 1))
-
-
-def _require_room(loaded: AnyModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
+def _require_room(loaded: Opened, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
     loaded.require_current()
-    if max_new_tokens < 1:
-        raise ModelError("an answer needs room for at least one token", found=str(max_new_tokens))
-    if empty := [row for row, prompt in enumerate(prompts) if not prompt]:
-        raise ModelError(f"prompt {empty[0]} has no tokens: there is nothing to answer")
-    room = loaded.positions
-    longest = max((len(prompt) for prompt in prompts), default=0)
-    if room is not None and longest + max_new_tokens > room:
-        raise ModelError(
-            "a prompt and its answer do not fit into the model",
-            found=f"{longest} + {max_new_tokens} tokens, {loaded.files.name} has room for {room}",
-            fix="shorten the prompt, or ask for fewer new tokens",
-        )
+    require_room(loaded.files.name, loaded.positions, prompts, max_new_tokens)

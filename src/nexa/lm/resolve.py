@@ -77,6 +77,8 @@ class ModelFiles:
     quantisation: str | None = None
     source_sha256: str | None = None
     adapter: Path | None = where(default=None)
+    gguf: Path | None = where(default=None)
+    """The GGUF file that the folder was made of, where the reference named one."""
     trusted: bool = where(default=False)
 
     @cached_property
@@ -151,7 +153,19 @@ def base_of(checkpoint: Artifact[Any], project: Path) -> ModelFiles:
         ModelError: it is not where it was, or is another by now.
         NetworkError: it must be downloaded and cannot be.
     """
-    return _Finder("auto", None, project, False)._base(checkpoint, project)
+    return find_again(checkpoint.body.base, f"{checkpoint.label} was trained from", project)
+
+
+def find_again(ref: ModelRef, said: str, project: Path) -> ModelFiles:
+    """The model that a record names: the same bytes, or an error.
+
+    `said` ends the sentence "the model that ...", e.g. `export/x@v1 was merged from`.
+
+    Raises:
+        ModelError: it is not where it was, or is another by now.
+        NetworkError: it must be downloaded and cannot be.
+    """
+    return _Finder("auto", None, project, False)._again(ref, said, project)
 
 
 @dataclass(frozen=True)
@@ -179,7 +193,8 @@ class _Finder:
             raise ModelError(
                 f"{reference} is not a model", found=f"a file {path.suffix}", fix=_forms()
             )
-        return self._derived(reference, path.name, "gguf", gguf_read.derive(path))
+        found = self._derived(reference, path.name, "gguf", gguf_read.derive(path))
+        return replace(found, gguf=path.absolute())
 
     def _folder(self, reference: str, path: Path) -> ModelFiles:
         if folder.is_adapter(path):
@@ -253,8 +268,10 @@ class _Finder:
         place = sealed.checkout(artifact, project)
         if (place / "config.json").exists():
             found = self._whole(reference, name, origin, place)
+        elif ggufs := [file for file in artifact.files if file.endswith(".gguf")]:
+            return self._sealed_gguf(reference, artifact, place / ggufs[0])
         elif artifact.kind == "checkpoint":
-            base = self._base(artifact, project)
+            base = self._again(artifact.body.base, f"{artifact.label} was trained from", project)
             if artifact.body.method == "lora":
                 found = _with_adapter(base, reference, name, origin, place)
             else:
@@ -270,37 +287,43 @@ class _Finder:
         )
         return found
 
-    def _base(self, artifact: Artifact[Any], project: Path) -> ModelFiles:
-        """The model that a checkpoint was trained from: the same bytes, or an error."""
-        ref: ModelRef = artifact.body.base
+    def _sealed_gguf(self, reference: str, artifact: Artifact[Any], path: Path) -> ModelFiles:
+        """The model in a sealed GGUF file, which is hashed before anything is made of it."""
+        sealed.require_same({path.name: folder.digest(path)}, artifact)
+        place = gguf_read.derive(path, sha256=artifact.files[path.name])
+        name, origin = f"{artifact.kind}/{artifact.name}", f"{artifact.kind}:{artifact.digest}"
+        return replace(self._derived(reference, name, origin, place), gguf=path.absolute())
+
+    def _again(self, ref: ModelRef, said: str, project: Path) -> ModelFiles:
+        """The model of a record: the same bytes, or an error."""
         kind, _, rest = ref.origin.partition(":")
         if kind == "hub":
             model_id, _, commit = rest.partition("@")
-            base = _Finder("hub", commit, project, self.trusted)._from_hub(ref.name, model_id)
+            found = _Finder("hub", commit, project, self.trusted)._from_hub(ref.name, model_id)
         elif kind == "wheel":
             alias = next(
                 (n for n, a in ALIASES.items() if a.wheel and a.wheel.requirement == rest), None
             )
             if alias is None:
-                raise ModelError(f"{artifact.label} was trained from an unknown wheel", found=rest)
-            base = _Finder("wheel", None, project, self.trusted)._wheel(alias)
+                raise ModelError(f"the model that {said} is in an unknown wheel", found=rest)
+            found = _Finder("wheel", None, project, self.trusted)._wheel(alias)
         elif kind in sealed.KINDS:
-            base = self._artifact(ref.name, sealed.by_digest(rest, project), project)
+            found = self._artifact(ref.name, sealed.by_digest(rest, project), project)
         else:
             place = sealed.remembered_place(project, ref.digest)
             if place is None:
                 raise ModelError(
-                    f"the model that {artifact.label} was trained from is no longer where it was",
+                    f"the model that {said} is no longer where it was",
                     found=f"{ref.name} ({kind}, digest {ref.digest[:16]})",
-                    fix="put it back, or run the training again",
+                    fix="put it back and name it once, or make it again",
                 )
-            base = _Finder("auto", None, project, self.trusted).path(str(place), place)
-        if base.digest != ref.digest:
+            found = _Finder("auto", None, project, self.trusted).path(str(place), place)
+        if found.digest != ref.digest:
             raise ModelError(
-                f"{ref.name} is not the model that {artifact.label} was trained from",
-                found=f"digest {base.digest[:16]}, trained from {ref.digest[:16]}",
+                f"{ref.name} is not the model that {said}",
+                found=f"digest {found.digest[:16]}, recorded {ref.digest[:16]}",
             )
-        return base
+        return found
 
     # -- inside --------------------------------------------------------------------------
 
@@ -344,6 +367,7 @@ def _with_adapter(
         origin=origin,
         files={**base.files, **own},
         adapter=place.absolute(),
+        gguf=None,  # it holds no adapter
     )
 
 

@@ -5,6 +5,7 @@ T tokens   V vocabulary
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -15,6 +16,8 @@ from nexa.core.errors import ModelError
 from nexa.lm.decoder.generation import read
 from nexa.lm.documents import Documents
 from nexa.lm.fused import AnyModel, FusedModel
+from nexa.lm.gguf_run import GgufRun
+from nexa.lm.local import Opened
 
 Ids = Sequence[int]
 
@@ -22,11 +25,12 @@ Ids = Sequence[int]
 LOSS_POSITIONS = 256
 
 
-def cross_entropy(loaded: AnyModel, ids: Ids | Sequence[Ids]) -> tuple[float, int]:
+def cross_entropy(loaded: Opened, ids: Ids | Sequence[Ids]) -> tuple[float, int]:
     """Negative log-likelihood of one document or several: (nats in all, tokens predicted).
 
     A document of n tokens predicts n - 1; the first is only read. Documents do not see each
-    other. Nats a token is the first number over the second.
+    other. Nats a token is the first number over the second. Whoever answers reads: for a GGUF file
+    under llama.cpp these are its own probabilities, not those of the dequantised weights.
 
     Raises:
         ModelError: no document has two tokens, or one outgrows the model's positions.
@@ -35,12 +39,15 @@ def cross_entropy(loaded: AnyModel, ids: Ids | Sequence[Ids]) -> tuple[float, in
     for document in _documents(ids):
         if len(document) < 2:
             continue
+        tokens += len(document) - 1
+        if isinstance(loaded, GgufRun):
+            nats -= math.fsum(loaded.server(len(document)).token_log_probs(document))
+            continue
         targets = torch.tensor(list(document[1:])).split(LOSS_POSITIONS)
         for piece_TV, wanted_T in zip(_pieces(loaded, document[:-1]), targets, strict=True):
             wanted_T = wanted_T.to(piece_TV.device)
             losses_T = token_losses(piece_TV.float(), wanted_T, reduction="none")
             nats += float(losses_T.double().sum())
-        tokens += len(document) - 1
     if not tokens:
         raise ModelError("there is no token to predict: every document has fewer than two")
     return nats, tokens

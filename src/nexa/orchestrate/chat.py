@@ -9,17 +9,18 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from nexa.lm.chat import ChatTemplate
-from nexa.lm.fused import AnyModel
-from nexa.lm.local import open_model, stream
+from nexa.lm.local import Engine, Opened, close_model, common_engine, open_model, stream
 from nexa.lm.resolve import Source
 from nexa.orchestrate.models import whole_model
+
+DTYPE = "bfloat16"
 
 
 @dataclass
 class Conversation:
     """The turns so far, and the model that answers the next one."""
 
-    loaded: AnyModel
+    loaded: Opened
     template: ChatTemplate
     limit: int
     messages: list[dict[str, str]] = field(default_factory=list)
@@ -33,11 +34,26 @@ class Conversation:
         system: str | None = None,
         limit: int = 256,
         source: Source = "auto",
+        engine: Engine = "auto",
     ) -> Conversation:
-        """Load a model (any form that `lm.resolve` takes) and begin."""
-        loaded = open_model(whole_model(model, project=project, source=source))
+        """Load a model (any form that `lm.resolve` takes) and begin.
+
+        A GGUF file is answered by llama.cpp, where it is installed.
+
+        Raises:
+            UsageError: no such run.
+            ModelError: no such model, or one that the engine asked for cannot answer for.
+            MissingExtra: llama.cpp is asked for, and is not installed.
+        """
+        files = whole_model(model, project=project, source=source)
+        chosen = common_engine([files], dtype=DTYPE, engine=engine)
+        loaded = open_model(files, dtype=DTYPE, engine=chosen)
         messages = [{"role": "system", "content": system}] if system else []
         return cls(loaded, ChatTemplate(loaded.tokenizer), limit, messages)
+
+    def close(self) -> None:
+        """Give back what the model holds outside this process."""
+        close_model(self.loaded)
 
     def answer(self, text: str) -> Iterator[str]:
         """The model's answer to one more turn, piece by piece as it is written."""

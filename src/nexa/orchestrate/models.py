@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from nexa.core.records import Artifact
 from nexa.core.store import Store
 from nexa.core.tiers import Tiers
 from nexa.lm.resolve import ModelFiles, Source, resolve
+from nexa.weights.merge_adapter import MergeSpec
 
 # `latest`, or how a run's id begins: the day is enough of it.
 RUN = re.compile(r"latest|\d{4}-\d{2}-\d{2}[0-9a-f-]*")
@@ -21,21 +23,26 @@ RUN = re.compile(r"latest|\d{4}-\d{2}-\d{2}[0-9a-f-]*")
 def run_of(reference: str, tiers: Tiers) -> str | None:
     """The run that `latest`, a run's id or its beginning names; None for any other reference.
 
-    `latest` is the newest run that has a whole model, which the newest of all may not have.
+    `latest` is the newest run that has a whole model of its own, which the newest of all may not
+    have: an export is another form of a model that was there.
 
     Raises:
         UsageError: no such run, or more than one.
     """
     if not RUN.fullmatch(reference) or Path(reference).exists():
         return None
-    newest = find_manifest(tiers.manifests, reference)
-    if reference != "latest" or "export" in newest.outputs:
-        return newest.run_id
-    whole = [run for run in list_manifests(tiers.manifests) if "export" in run.outputs]
-    if not whole:
-        return newest.run_id
-    emit("note", text=f"latest: run {whole[-1].run_id}; later ones have made no whole model")
-    return whole[-1].run_id
+    if reference != "latest":
+        return find_manifest(tiers.manifests, reference).run_id
+    runs = [run for run in list_manifests(tiers.manifests) if run.run_type != "export"]
+    newest = runs[-1] if runs else find_manifest(tiers.manifests, reference)
+    for role in ("export", "checkpoint"):
+        having = [run.run_id for run in runs if role in run.outputs]
+        if having and having[-1] != newest.run_id:
+            what = "whole model" if role == "export" else "model"
+            emit("note", text=f"latest: run {having[-1]}; later ones have made no {what}")
+        if having:
+            return having[-1]
+    return newest.run_id
 
 
 def whole_model(reference: str, *, project: Path, source: Source = "auto") -> ModelFiles:
@@ -53,21 +60,39 @@ def whole_model(reference: str, *, project: Path, source: Source = "auto") -> Mo
     kind, _, digest = files.origin.partition(":")
     if files.adapter is None and kind != "checkpoint":
         return files
-    export = _merged_from(digest, tiers.store)
+    export = merged_from(digest, tiers.store)
     if export is None:
         what = "an adapter" if files.adapter else "a checkpoint"
         raise ModelError(
             f"{reference} is {what}, and no merged export of it is here",
-            fix="nexa train makes one; its run id or ./output can be named instead",
+            fix=f"nexa merge {reference} --output ./merged   then name ./merged",
         )
     return resolve(export.label, project=project)
 
 
-def _merged_from(checkpoint: str, store: Store) -> Artifact[Any] | None:
-    """The newest export that was made from the checkpoint with this digest."""
-    exports = (
-        store.get("export", f"{name}@{version}")
-        for name in store.names("export")
-        for version in reversed(store.versions("export", name))
-    )
-    return next((export for export in exports if export.inputs["checkpoint"] == checkpoint), None)
+def merged_from(checkpoint: str, store: Store) -> Artifact[Any] | None:
+    """The newest whole model that was made from the checkpoint with this digest.
+
+    The one in training's own type, if there is one: it is what was evaluated. Exports that grew
+    from other models (conversions, merges of models) name no checkpoint.
+    """
+    made = [export for export in exports(store) if export.inputs.get("checkpoint") == checkpoint]
+    own = (export for export in made if export.body.dtype == MergeSpec.dtype)
+    return next(own, made[0] if made else None)
+
+
+def sealed_export(model: ModelFiles, store: Store) -> Artifact[Any] | None:
+    """The newest export whose very files a model is, wherever they lie."""
+    for export in exports(store):
+        # Of a GGUF file the model's own files are a copy that was made to compute with.
+        in_gguf = model.source_sha256 is not None and model.source_sha256 in export.files.values()
+        if in_gguf or export.body.model_digest == model.digest:
+            return export
+    return None
+
+
+def exports(store: Store) -> Iterator[Artifact[Any]]:
+    """Every export of a project, by name, the newest version first."""
+    for name in store.names("export"):
+        for version in reversed(store.versions("export", name)):
+            yield store.get("export", f"{name}@{version}")

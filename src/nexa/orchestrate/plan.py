@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nexa.core.config import Config, load_config
+from nexa.core.config_sections import PublishSection
 from nexa.core.errors import ConfigError, ModelError
 from nexa.core.events import emit
 from nexa.core.hardware import this_machine
@@ -269,11 +270,17 @@ def outline(config_path: Path) -> dict[str, Any]:
         "memory and time": _cost(spec, [source.path for source in rows.sources]),
         "evaluation": f"{config.eval.rows} rows, at most {config.eval.max_new_tokens} new tokens",
         "output": str(place(tiers.root, training.output_dir)),
-        "publish": f"{config.publish.repo} on {config.publish.hub}"
-        if config.publish
-        else "not asked for",
+        "publish": _published(config.publish),
         "price": f"{config.infra.cost_per_hour_usd:g} USD an hour",
     }
+
+
+def _published(section: PublishSection | None) -> str:
+    """Where the model goes, and as what."""
+    if section is None:
+        return "not asked for"
+    form = f", as GGUF: {', '.join(section.quantizations)}" if section.quantizations else ""
+    return f"{section.repo} on {section.hub}{form}"
 
 
 def _engine(asked: str) -> str:

@@ -1,8 +1,8 @@
 """A training run from end to end: data, base scores, training, merge, tuned scores, report.
 
-The order is the story. The base is scored before training, so that one process loads the model
-once: training attaches its adapter to that module and takes it off again, and the tuned weights
-are copied into it for the second half of the comparison.
+The order is the story. Training comes first and begins at once, with no other model in memory;
+then the base answers, the adapter is merged, and the merged model answers the same questions. What
+is to be published as GGUF is converted last, from the very export that was evaluated.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 from nexa.core.allocator import peak_bytes
 from nexa.core.config import Config, load_config
 from nexa.core.config_sections import DataSection, ModelSection
+from nexa.core.errors import NexaError
 from nexa.core.events import emit
 from nexa.core.manifest import RunManifest
 from nexa.core.methods import method_name
@@ -25,10 +26,12 @@ from nexa.data.registry import register
 from nexa.lm.resolve import ModelFiles, Source, resolve
 from nexa.orchestrate import deliver, plan
 from nexa.orchestrate.check.flight import require_clean
+from nexa.orchestrate.publishing.gguf import conversions
 from nexa.orchestrate.publishing.publish import publish_run
 from nexa.orchestrate.run_checkpoints import RunCheckpoints
 from nexa.orchestrate.run_state import Run, opened
 from nexa.orchestrate.runner import recipe_of
+from nexa.publish.gate import verdict_findings
 from nexa.train.spec import TrainSpec
 
 
@@ -57,6 +60,7 @@ def train(config_path: Path, *, allow_inexact: bool = False, check: bool = True)
         checkpoints = _train_and_score(run, base, facts, allow_inexact=allow_inexact)
         deliver.deliver(run, base)
         checkpoints.empty()
+        _convert(run)
         _close(run)
         if config.publish is not None:
             publish_run(run.ledger, config.publish, tiers)
@@ -181,6 +185,22 @@ def _memory(run: Run, facts: Mapping[str, Any]) -> dict[str, int]:
     beside = f" (by the check: {before})" if before else ""
     emit("note", text=f"the training took {peak / 1e9:.1f} GB of memory at its peak{beside}")
     return {**told, "peak": peak}
+
+
+def _convert(run: Run) -> None:
+    """The GGUF files that are to be published, where the gate lets them; parts of this run.
+
+    A model that does not become GGUF is trained and evaluated all the same: the run is done.
+    """
+    section, export = run.config.publish, run.made["export"]
+    if section is None or verdict_findings(run.made["report"]):
+        return
+    try:
+        for role, spec in conversions(section, export, run.tiers, run.scratch):
+            run.step(role, "convert", spec, export=export)
+    except NexaError:
+        _close(run)
+        raise
 
 
 def _close(run: Run) -> None:

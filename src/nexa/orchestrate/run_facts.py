@@ -15,7 +15,10 @@ from nexa.core.tiers import Tiers
 
 # Choices of `resolved.json` that are worth a line of their own, and facts of the record.
 CHOICES = ("precision", "threads", "micro_tokens", "prefix")
-FACTS = ("engine", "variant", "quantization", "stopped", "best_step", "rollbacks")
+FACTS = (
+    *("engine", "variant", "quantization"),
+    *("validation_rows", "stopped", "best_step", "rollbacks"),
+)
 
 
 def training_facts(run: RunManifest, tiers: Tiers) -> dict[str, Any]:

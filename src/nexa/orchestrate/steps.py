@@ -62,9 +62,22 @@ STEPS = {
             ("parent*: export?",),
             "export",
         ),
+        Step(
+            "merge_adapters",
+            1,
+            "nexa.weights.merge_models.adapter_step:merge_sealed_adapters",
+            ("parent*: checkpoint|adopted?",),
+            "adopted",
+        ),
         Step("convert", 1, "nexa.weights.convert:convert", ("export: export?",), "export"),
         Step("adopt", 1, "nexa.weights.adopt:adopt", (), "adopted"),
-        Step("take", 1, "nexa.weights.take:take", ("checkpoint: adopted",), "export"),
+        Step(
+            "take",
+            1,
+            "nexa.weights.take:take",
+            ("checkpoint: adopted", "export: export?"),
+            "export",
+        ),
         Step(
             "generate",
             2,
@@ -88,10 +101,11 @@ STEPS = {
         ),
         Step(
             "publish",
-            1,
+            2,
             "nexa.publish.publish:publish",
             (
                 "export: export",
+                "gguf*: export?",
                 "checkpoint: checkpoint|adopted",
                 "report: report",
                 "base_scores: scores",

@@ -11,15 +11,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from nexa.core.errors import IntegrityError
-from nexa.core.methods import method_name, method_told
+from nexa.core.methods import ending_told, method_name, method_told
+from nexa.core.records import CheckpointBody
 from nexa.publish import card_adopted as adopted
+from nexa.publish import card_gguf as gguf
 from nexa.publish import card_sections as sections
 from nexa.publish.front_matter import front_matter
 from nexa.publish.markdown import cell, number, table
 from nexa.publish.records import Records
 
-CARD_VERSION = "1"
+CARD_VERSION = "2"
 ADOPTED_CARD = "adopted/1"
+Section = Callable[[Records], list[str]]
 
 
 def render_card(records: Records) -> str:
@@ -43,17 +46,28 @@ def render_card(records: Records) -> str:
 
 
 def _card_v1(records: Records) -> str:
+    return _trained(records, _training)
+
+
+def _card_v2(records: Records) -> str:
+    """How the training ended, too: before its time, at another step, or after a loss spike."""
+    return _trained(records, _training_and_its_end)
+
+
+def _trained(records: Records, training: Section) -> str:
     return _written(
         records,
         _headline,
-        sections.result,
+        gguf.result,
         sections.domains,
         sections.forgetting,
-        sections.use,
-        _training,
+        gguf.files,
+        gguf.use,
+        training,
         _data,
         sections.cost,
         sections.parity,
+        gguf.parity,
         sections.verify,
     )
 
@@ -62,24 +76,30 @@ def _adopted_v1(records: Records) -> str:
     return _written(
         records,
         adopted.headline,
-        sections.result,
+        gguf.result,
         sections.domains,
         adopted.forgetting,
-        sections.use,
+        gguf.files,
+        gguf.use,
         adopted.origin,
         sections.cost,
         adopted.parity,
+        gguf.parity,
         sections.verify,
     )
 
 
-def _written(records: Records, *parts: Callable[[Records], list[str]]) -> str:
+def _written(records: Records, *parts: Section) -> str:
     written = (part(records) for part in parts)
     body = "\n\n".join("\n".join(lines) for lines in written if lines)
     return f"{front_matter(records)}\n{body}\n"
 
 
-CARDS: dict[str, Callable[[Records], str]] = {CARD_VERSION: _card_v1, ADOPTED_CARD: _adopted_v1}
+CARDS: dict[str, Callable[[Records], str]] = {
+    "1": _card_v1,
+    CARD_VERSION: _card_v2,
+    ADOPTED_CARD: _adopted_v1,
+}
 
 
 def _headline(records: Records) -> list[str]:
@@ -87,18 +107,29 @@ def _headline(records: Records) -> list[str]:
     name = method_name(checkpoint)
     article = "an" if name.startswith("rs") else "a"
     adapter = f"{article} {name} adapter, merged"
+    form = ", as GGUF" if records.ggufs else ""
     method = adapter if checkpoint.method == "lora" else f"{name} trained"
     return [
         f"# {records.header.repo.split('/')[1]}",
         "",
-        f"`{cell(checkpoint.base.name)}`, fine-tuned ({method}) on {checkpoint.rows} rows.",
+        f"`{cell(checkpoint.base.name)}`, fine-tuned ({method}{form}) on {checkpoint.rows} rows.",
         "",
         sections.verdict(records),
     ]
 
 
 def _training(records: Records) -> list[str]:
+    rows = _training_rows(records.role("checkpoint").body)
+    return ["## Training", "", *table(["", ""], rows)]
+
+
+def _training_and_its_end(records: Records) -> list[str]:
     body = records.role("checkpoint").body
+    rows = _training_rows(body) + [[name, cell(value)] for name, value in ending_told(body)]
+    return ["## Training", "", *table(["", ""], rows)]
+
+
+def _training_rows(body: CheckpointBody) -> list[list[str]]:
     rows = [
         ["base", f"`{cell(body.base.name)}` ({cell(body.base.origin)})"],
         ["base digest", f"`{body.base.digest}`"],
@@ -124,7 +155,7 @@ def _training(records: Records) -> list[str]:
         ["engine", cell(body.engine)],
         ["weights, sha256", f"`{body.weights_sha256}`"],
     ]
-    return ["## Training", "", *table(["", ""], rows)]
+    return rows
 
 
 def _data(records: Records) -> list[str]:

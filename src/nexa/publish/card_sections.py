@@ -6,7 +6,10 @@ a new card version.
 
 from __future__ import annotations
 
+from typing import Any
+
 from nexa.core.methods import quantised
+from nexa.core.records import Artifact
 from nexa.core.scoring import NO_DOMAIN
 from nexa.publish.front_matter import hub_id
 from nexa.publish.markdown import cell, difference, interval, number, table
@@ -109,10 +112,9 @@ def general_text(records: Records) -> list[str]:
 
 def use(records: Records) -> list[str]:
     """The lines of Python that load what was published."""
-    repo, checkpoint = records.header.repo, records.role("checkpoint").body
-    merged = records.header.merge_adapters
+    repo = records.header.repo
     lines = ["## Use it"]
-    if merged:
+    if records.header.merge_adapters:
         lines += [
             "",
             "```python",
@@ -122,6 +124,14 @@ def use(records: Records) -> list[str]:
             f'tokenizer = AutoTokenizer.from_pretrained("{repo}")',
             "```",
         ]
+    return [*lines, *use_adapter(records)]
+
+
+def use_adapter(records: Records) -> list[str]:
+    """The lines that load the adapter alone, and what base and adapter are to each other."""
+    repo, checkpoint = records.header.repo, records.role("checkpoint").body
+    safetensors = records.header.merge_adapters and not records.ggufs
+    lines: list[str] = []
     if checkpoint.method == "lora":
         base = hub_id(checkpoint.base)
         source = f'"{base}"' if base else "BASE"  # a folder only the reader knows
@@ -157,7 +167,7 @@ def use(records: Records) -> list[str]:
             "",
             f"The adapter was trained while the base's linear layers were held in {form}. On the "
             "base as it is it will behave a little differently"
-            + ("; the merged weights above hold what it was trained on." if merged else "."),
+            + ("; the merged weights above hold what it was trained on." if safetensors else "."),
         ]
     return lines
 
@@ -206,21 +216,21 @@ def parity_text(text: str) -> list[str]:
 
 
 def parity_checks(records: Records) -> list[str]:
-    """Every check with its number and its limit."""
-    body = records.role("export").body
+    """Every check of the merged model."""
+    return checks(records.role("export"))
+
+
+def checks(export: Artifact[Any]) -> list[str]:
+    """Every check of an export with its number and its limit."""
     rows = [
-        [
-            cell(c["name"]),
-            _value(c["value"]),
-            _value(c["limit"]),
-            "yes" if c["passed"] else "**no**",
-        ]
-        for c in body.parity["checks"]
+        [cell(c["name"]), told(c["value"]), told(c["limit"]), "yes" if c["passed"] else "**no**"]
+        for c in export.body.parity["checks"]
     ]
     return table(["check", "value", "limit", "passed"], rows)
 
 
-def _value(value: object) -> str:
+def told(value: object) -> str:
+    """A value of parity.json in a cell."""
     return f"{value:.3g}" if isinstance(value, float) else cell(str(value))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nexa.core.methods import quantised
-from nexa.core.records import AdoptedBody, CheckpointBody, ModelRef
+from nexa.core.records import ModelRef
 from nexa.publish.records import Records
 
 
@@ -27,24 +27,47 @@ def hub_id(base: ModelRef) -> str | None:
 
 
 def _metadata(records: Records) -> dict[str, Any]:
-    checkpoint, header = records.role("checkpoint").body, records.header
-    merged = header.merge_adapters
+    header = records.header
     found: dict[str, Any] = {
-        "base_model": hub_id(checkpoint.base) or checkpoint.base.name,
-        "base_model_relation": "finetune" if merged else "adapter",
-        "library_name": "transformers" if merged else "peft",
+        **_relation(records),
+        "library_name": _library(records),
         "pipeline_tag": "text-generation",
-        "tags": ["nexa", checkpoint.method, *_kinds(checkpoint), "safetensors"],
+        "tags": ["nexa", *_kinds(records), header.format],
     }
     if header.licence:
         found["license"] = header.licence
     return found | {"model-index": [_model_index(records)]}
 
 
-def _kinds(checkpoint: CheckpointBody | AdoptedBody) -> list[str]:
-    """What the adapter is more than LoRA, as people search for it."""
+def _relation(records: Records) -> dict[str, Any]:
+    """What it was made from, and how.
+
+    It is told, because the Hub would guess from a .gguf file that the base itself was quantised.
+    """
+    checkpoint, export = records.role("checkpoint").body, records.role("export").body
+    if export.parents:
+        merged = dict.fromkeys(hub_id(parent) or parent.name for parent in export.parents)
+        return {"base_model": list(merged), "base_model_relation": "merge"}
+    return {
+        "base_model": hub_id(checkpoint.base) or checkpoint.base.name,
+        "base_model_relation": "finetune" if records.header.merge_adapters else "adapter",
+    }
+
+
+def _library(records: Records) -> str:
+    """What loads the files at the root."""
+    if records.ggufs:
+        return "gguf"
+    return "transformers" if records.header.merge_adapters else "peft"
+
+
+def _kinds(records: Records) -> list[str]:
+    """How it was made, as people search for it: the method, and what is more than LoRA."""
+    checkpoint = records.role("checkpoint").body
+    if records.role("export").body.parents:
+        return ["merge"]
     variants = checkpoint.variant.split("+") if checkpoint.variant else []
-    return ["qlora", *variants] if quantised(checkpoint) else variants
+    return [checkpoint.method, *(["qlora"] if quantised(checkpoint) else []), *variants]
 
 
 def _model_index(records: Records) -> dict[str, Any]:

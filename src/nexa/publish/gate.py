@@ -13,7 +13,8 @@ from nexa.core.errors import GateError, UsageError, nearest
 from nexa.core.events import emit
 from nexa.core.records import Artifact
 from nexa.core.scoring import NOT_CHECKED
-from nexa.publish.records import is_adopted
+from nexa.publish.layout import PARITY
+from nexa.publish.records import gguf_roles, is_adopted
 
 Waiver = Literal["no evidence", "worse", "contaminated", "forgetting", "foreign files"]
 WAIVERS: tuple[str, ...] = get_args(Waiver)
@@ -35,6 +36,19 @@ def check_gate(roles: Mapping[str, Artifact[Any]], *, allow: Collection[str] = (
         GateError: parity is missing or failed, the evidence is of other weights, or the report's
             finding is refused.
     """
+    require_evidence(roles, allow=allow)
+    for name, text in verdict_findings(roles["report"]).items():
+        emit("note", text=f"published although {text} (allowed: {name})")
+    if is_adopted(roles["checkpoint"]):
+        emit("note", text=NOT_CHECKED)
+
+
+def require_evidence(roles: Mapping[str, Artifact[Any]], *, allow: Collection[str] = ()) -> None:
+    """The part of `check_gate` that refuses, and says nothing where it does not.
+
+    Raises:
+        UsageError, GateError: as `check_gate`.
+    """
     require_waivers(allow)
     broken, findings = evidence_problems(roles), verdict_findings(roles["report"])
     refused = [text for name, text in findings.items() if name not in allow]
@@ -50,10 +64,6 @@ def check_gate(roles: Mapping[str, Artifact[Any]], *, allow: Collection[str] = (
                 f"--allow {name!r}" if " " in name else f"--allow {name}" for name in waivable
             ),
         )
-    for name, text in findings.items():
-        emit("note", text=f"published although {text} (allowed: {name})")
-    if is_adopted(roles["checkpoint"]):
-        emit("note", text=NOT_CHECKED)
 
 
 def require_waivers(allow: Collection[str]) -> None:
@@ -73,7 +83,9 @@ def require_waivers(allow: Collection[str]) -> None:
 
 def evidence_problems(roles: Mapping[str, Artifact[Any]]) -> list[str]:
     """What no waiver helps against: parity that failed, evidence of something else."""
-    return _parity_problems(roles["export"]) + chain_problems(roles)
+    proofs = ["export", *gguf_roles(roles)]
+    unproved = [problem for role in proofs for problem in parity_problems(role, roles[role])]
+    return unproved + chain_problems(roles)
 
 
 def chain_problems(roles: Mapping[str, Artifact[Any]]) -> list[str]:
@@ -130,8 +142,32 @@ def chain_problems(roles: Mapping[str, Artifact[Any]]) -> list[str]:
                 scores.digest,
             ),
         }
-    equal |= _training_data(roles)
+    equal |= _training_data(roles) | _gguf_files(roles)
     return [sentence for sentence, (found, wanted) in equal.items() if found != wanted]
+
+
+def _gguf_files(roles: Mapping[str, Artifact[Any]]) -> dict[str, tuple[Any, Any]]:
+    """Each GGUF file is the evaluated export in another form, and no two are the same file."""
+    export = roles["export"]
+    equal: dict[str, tuple[Any, Any]] = {}
+    names: list[str] = []
+    for role in gguf_roles(roles):
+        gguf = roles[role]
+        what = f"{role} ({gguf.body.dtype})"
+        inside = [file for file in gguf.files if file.endswith(".gguf")]
+        names += [gguf.body.dtype, *inside]
+        equal |= {
+            f"{what} was not made from the evaluated export": (
+                gguf.inputs.get("export"),
+                export.digest,
+            ),
+            f"{what} has another base than the evaluated export": (
+                gguf.body.base.digest,
+                export.body.base.digest,
+            ),
+            f"{what} is not one GGUF file": ((gguf.body.format, len(inside)), ("gguf", 1)),
+        }
+    return equal | {"two GGUF files have one name": (len(names), len(set(names)))}
 
 
 def _training_data(roles: Mapping[str, Artifact[Any]]) -> dict[str, tuple[Any, Any]]:
@@ -160,11 +196,13 @@ def _training_data(roles: Mapping[str, Artifact[Any]]) -> dict[str, tuple[Any, A
     }
 
 
-def _parity_problems(export: Artifact[Any]) -> list[str]:
-    if "parity.json" not in export.files:
-        return ["the export has no parity.json: nothing shows that it is the trained model"]
+def parity_problems(role: str, export: Artifact[Any]) -> list[str]:
+    """What is wrong with the proof of an export; the role says which of several it is."""
+    what = "the export" if role == "export" else f"{role} ({export.body.dtype})"
+    if PARITY not in export.files:
+        return [f"{what} has no {PARITY}: nothing shows that it is the trained model"]
     if not export.body.passed:
-        return ["the export failed its parity checks"]
+        return [f"{what} failed its parity checks"]
     return []
 
 

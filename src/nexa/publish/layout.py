@@ -1,11 +1,13 @@
 """What lies where in a published folder, and the two files that hold it together.
 
     config.json model*.safetensors tokenizer...   the merged model, as plain transformers loads it
+    *.gguf Modelfile template params              in their place, where GGUF is published
     adapter/         the adapter, as plain PEFT loads it
     README.md        the model card, rendered from nexa/records.jsonl and nothing else
     nexa/            records.jsonl manifest.json scores_*.jsonl answers_*.jsonl prompts.jsonl
-                     parity.json SHA256SUMS ROOT
+                     parity.json parity_<quantisation>.json SHA256SUMS ROOT
 
+With GGUF the merged safetensors, which were evaluated, are not shipped: `not_shipped` names them.
 `SHA256SUMS` lists every file but itself and `ROOT` (`sha256sum -c nexa/SHA256SUMS` reads it).
 `ROOT` holds the digests of records.jsonl and SHA256SUMS and the digest of both lines, so each of
 the three can be told apart when one was changed.
@@ -20,6 +22,7 @@ from typing import Any
 
 from nexa.core.identity import sha256_bytes
 from nexa.core.records import Artifact
+from nexa.lm.folder import is_weight
 from nexa.publish.records import Records
 
 CARD = "README.md"
@@ -27,6 +30,8 @@ RECORDS = "nexa/records.jsonl"
 MANIFEST = "nexa/manifest.json"
 SUMS = "nexa/SHA256SUMS"
 ROOT = "nexa/ROOT"
+PARITY = "parity.json"  # in an export
+MODELFILE = "Modelfile"
 # Written by the Hub and by its client into every folder they touch.
 PASSED_OVER = (".gitattributes", ".cache")
 
@@ -41,7 +46,7 @@ EVIDENCE = (
     ("tuned_answers", "answers.jsonl", "nexa/answers_tuned.jsonl"),
     ("base_scores", "scores.jsonl", "nexa/scores_base.jsonl"),
     ("tuned_scores", "scores.jsonl", "nexa/scores_tuned.jsonl"),
-    ("export", "parity.json", "nexa/parity.json"),
+    ("export", PARITY, "nexa/parity.json"),
 )
 
 
@@ -50,11 +55,40 @@ def placed_files(records: Records) -> dict[str, tuple[Artifact[Any], str]]:
     placed = {place: (records.role(role), file) for role, file, place in EVIDENCE}
     export, checkpoint = records.role("export"), records.role("checkpoint")
     if records.header.merge_adapters:
-        placed |= {file: (export, file) for file in export.files if file != "parity.json"}
+        left = {PARITY, CARD, *not_shipped(records)}
+        placed |= {file: (export, file) for file in export.files if file not in left}
+    for gguf in records.ggufs:
+        placed |= _gguf_files(gguf, modelfile_place(records, gguf))
     for file in checkpoint.files:
         if PurePosixPath(file).name.startswith("adapter_"):
             placed[f"adapter/{file}"] = (checkpoint, file)
     return placed
+
+
+def _gguf_files(gguf: Artifact[Any], modelfile: str) -> dict[str, tuple[Artifact[Any], str]]:
+    """The weights at the root by their own name, and what goes with them."""
+    places = {MODELFILE: modelfile, PARITY: parity_place(gguf)}
+    placed = {place: (gguf, file) for file, place in places.items() if file in gguf.files}
+    return placed | {file: (gguf, file) for file in gguf.files if file.endswith(".gguf")}
+
+
+def modelfile_place(records: Records, gguf: Artifact[Any]) -> str:
+    """Where a GGUF file's Modelfile lies: it names its file, so each has one of its own."""
+    first = gguf.digest == records.ggufs[0].digest
+    return MODELFILE if first else f"{MODELFILE}.{gguf.body.dtype}"
+
+
+def parity_place(gguf: Artifact[Any]) -> str:
+    """Where the proof of a GGUF file lies."""
+    return f"nexa/parity_{gguf.body.dtype}.json"
+
+
+def not_shipped(records: Records) -> dict[str, str]:
+    """File -> sha256 of the merged weights that the scores are of, where GGUF stands for them."""
+    if records.header.format != "gguf":
+        return {}
+    export = records.role("export")
+    return {file: sha for file, sha in sorted(export.files.items()) if is_weight(file)}
 
 
 def sums_text(digests: Mapping[str, str]) -> bytes:

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from nexa.core.errors import GateError, IntegrityError
 from nexa.core.events import emit, progress
@@ -34,7 +34,15 @@ from nexa.publish.card import ADOPTED_CARD, CARD_VERSION, render_card
 from nexa.publish.gate import FOREIGN_FILES, check_gate
 from nexa.publish.hub import Hub
 from nexa.publish.hub_folder import folder_files
-from nexa.publish.records import Records, RunFacts, gather, is_adopted, read_records
+from nexa.publish.ollama import ollama_files
+from nexa.publish.records import (
+    Records,
+    RunFacts,
+    gather,
+    gguf_roles,
+    is_adopted,
+    read_records,
+)
 from nexa.publish.scan import refuse_secrets
 from nexa.publish.verify import verify_folder
 
@@ -59,6 +67,8 @@ class PublishSpec:
     """Write README.md."""
     merge_adapters: bool = True
     """Publish merged weights at the root; without them only the adapter is published."""
+    format: Literal["safetensors", "gguf"] = "safetensors"
+    """Of the weights at the root; GGUF files are handed in, and stand for the merged weights."""
     allow: tuple[str, ...] = ()
     """Findings that are published all the same: see `gate.WAIVERS`."""
 
@@ -77,6 +87,7 @@ def publish(
     dataset: Artifact[DatasetBody] | None = None,
     manifest: Mapping[str, Any],
     store: Store,
+    **ggufs: Artifact[ExportBody],
 ) -> Draft[PublicationBody]:
     """Publish a model with its evidence, and read it back from where it was published.
 
@@ -96,6 +107,7 @@ def publish(
             None for an adopted model.
         manifest: the run's manifest; what names the machine is left out.
         store: where the records and their bytes are.
+        ggufs: gguf1, gguf2 and so on: `export` as GGUF files, each with its proof.
 
     Raises:
         UsageError: the repository is not OWNER/NAME, or an unknown waiver.
@@ -115,6 +127,7 @@ def publish(
         "base_scores": base_scores,
         "tuned_scores": tuned_scores,
         "report": report,
+        **ggufs,
     }
     check_gate(roles, allow=spec.allow)
     ledger = RunManifest.model_validate(manifest)
@@ -181,6 +194,12 @@ def publication_records(
             found="a whole model",
             fix="leave out --no-merge-adapters; in config.yaml: publish.merge_adapters: true",
         )
+    if (spec.format == "gguf") != bool(gguf_roles(roles)):
+        raise GateError(
+            f"cannot publish {roles['export'].label} as {spec.format}",
+            found=f"{len(gguf_roles(roles))} GGUF files",
+            fix="nexa publish --format gguf   makes them",
+        )
     gathered = gather(
         roles,
         store,
@@ -189,6 +208,7 @@ def publication_records(
         licence=spec.licence,
         model_card=spec.model_card,
         merge_adapters=spec.merge_adapters,
+        format=spec.format,
         run=RunFacts.of(manifest),
     )
     # Once through its bytes: the card must be rendered from what a reader will have (1.0 is 1).
@@ -203,6 +223,9 @@ def published_files(
         place: store.path(artifact, name)
         for place, (artifact, name) in layout.placed_files(records).items()
     }
+    if layout.MODELFILE in files:
+        artifact, name = layout.placed_files(records)[layout.MODELFILE]
+        files |= ollama_files(store.path(artifact, name).read_bytes())
     files[layout.RECORDS] = records.to_bytes()
     public = json.dumps(manifest.public(), indent=2, ensure_ascii=False)
     files[layout.MANIFEST] = f"{public}\n".encode()

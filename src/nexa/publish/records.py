@@ -8,7 +8,8 @@ so the file is a pure function of its content.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -38,6 +39,8 @@ ADOPTED_ROLES = {
     **{role: kind for role, kind in ROLES.items() if role != "dataset"},
     "checkpoint": ADOPTED,
 }
+# gguf1, gguf2 and so on: the evaluated export in another form, in the order they were asked for.
+GGUF_ROLE = re.compile(r"gguf([1-9]\d*)")
 
 
 class RunFacts(BaseModel):
@@ -59,6 +62,11 @@ class RunFacts(BaseModel):
         return cls.model_validate(manifest.public())
 
 
+def _usual(format_: object) -> bool:
+    """For a field that a later version added: the header of what was published before stays."""
+    return format_ == "safetensors"
+
+
 class Header(BaseModel):
     """The first line of records.jsonl."""
 
@@ -70,6 +78,7 @@ class Header(BaseModel):
     licence: str | None
     model_card: bool
     merge_adapters: bool
+    format: Literal["safetensors", "gguf"] = Field(default="safetensors", exclude_if=_usual)
     roles: dict[str, str] = Field(description="role -> digest of the record that plays it")
     run: RunFacts
 
@@ -88,6 +97,11 @@ class Records:
     def roles(self) -> dict[str, Artifact[Any]]:
         """Every role with the record that plays it."""
         return {name: self.role(name) for name in self.header.roles}
+
+    @property
+    def ggufs(self) -> list[Artifact[Any]]:
+        """The GGUF files' exports, in order; none where safetensors were published."""
+        return [self.role(name) for name in gguf_roles(self.header.roles)]
 
     @property
     def adopted(self) -> bool:
@@ -111,6 +125,12 @@ def roles_of(checkpoint: Artifact[Any]) -> dict[str, str]:
     return ADOPTED_ROLES if is_adopted(checkpoint) else ROLES
 
 
+def gguf_roles(roles: Iterable[str]) -> list[str]:
+    """The roles among these that GGUF files play, in order."""
+    numbered = {int(match[1]): name for name in roles if (match := GGUF_ROLE.fullmatch(name))}
+    return [numbered[number] for number in sorted(numbered)]
+
+
 def gather(roles: Mapping[str, Artifact[Any]], store: Store, **header: Any) -> Records:
     """The records of a publication: those that play a role, and all that they grew from.
 
@@ -120,7 +140,7 @@ def gather(roles: Mapping[str, Artifact[Any]], store: Store, **header: Any) -> R
         GateError: an input of one of them is not in the store, so the chain has a gap.
     """
     found: dict[str, Artifact[Any]] = {}
-    wanted = roles_of(roles["checkpoint"])
+    wanted = [*roles_of(roles["checkpoint"]), *gguf_roles(roles)]
     waiting = [roles[name] for name in wanted]
     while waiting:
         artifact = waiting.pop(0)
@@ -157,8 +177,12 @@ def read_records(data: bytes) -> Records:
         artifacts = [Artifact.from_json(line) for line in lines]
         records = Records(header, {artifact.digest: artifact for artifact in artifacts})
         wanted = roles_of(records.role("checkpoint"))
-        if set(header.roles) != set(wanted):
+        ggufs = gguf_roles(header.roles)
+        if set(header.roles) != {*wanted, *ggufs}:
             raise ValueError(f"the roles are {', '.join(sorted(header.roles))}")
+        if (header.format == "gguf") != bool(ggufs):
+            raise ValueError(f"the format is {header.format} with {len(ggufs)} GGUF files")
+        wanted = {**wanted, **dict.fromkeys(ggufs, "export")}
         for name, kind in wanted.items():
             if records.role(name).kind != kind:
                 raise ValueError(f"the role {name} is played by a {records.role(name).kind}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
+from gguf import GGUFReader, GGUFValueType
+
 from nexa.core.errors import GateError
 from nexa.core.secrets import find_secrets, redact
 
@@ -30,12 +32,12 @@ def refuse_secrets(files: Mapping[str, bytes | Path]) -> None:
 
 
 def _places(name: str, content: bytes | Path) -> list[str]:
-    tensors = PurePosixPath(name).suffix.lower() == ".safetensors"
-    data = _tensor_header(content) if tensors else _whole(content)
+    reader = TENSORS.get(PurePosixPath(name).suffix.lower())
+    data = (reader or _whole)(content)
     text = data.decode(errors="replace")
     if redact(text) == text:
         return []
-    if tensors:
+    if reader:
         return [f"{name} in its header"]
     # The redactor also knows the token in use, which may look like nothing.
     known = (n for n, line in enumerate(text.splitlines(), 1) if redact(line) != line)
@@ -55,3 +57,24 @@ def _tensor_header(content: bytes | Path) -> bytes:
     with content.open("rb") as file:
         size = int.from_bytes(file.read(HEADER_SIZE_BYTES), "little")
         return file.read(min(size, content.stat().st_size))
+
+
+def _gguf_texts(content: bytes | Path) -> bytes:
+    """The keys and texts of a GGUF file's metadata, one a line.
+
+    Its lists are the tokenizer's, which are looked through whole where they lie beside it as JSON.
+    """
+    if isinstance(content, bytes):
+        return content
+    try:
+        fields = GGUFReader(content).fields.values()
+    except ValueError as error:
+        raise GateError(
+            "cannot publish: what should be a GGUF file is none", found=str(error)
+        ) from error
+    texts = (f.contents() for f in fields if f.types == [GGUFValueType.STRING])
+    return "\n".join([*(f.name for f in fields), *texts]).encode()
+
+
+# Of a file of tensors only what is text is looked through.
+TENSORS = {".safetensors": _tensor_header, ".gguf": _gguf_texts}

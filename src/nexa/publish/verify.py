@@ -11,6 +11,7 @@ The root digest, had from the publisher by another way (`expect`), closes that g
 
 from __future__ import annotations
 
+import fnmatch
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,13 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from nexa.core.errors import IntegrityError
-from nexa.core.identity import sha256_file
+from nexa.core.identity import canonical_json, sha256_bytes, sha256_file
 from nexa.core.manifest import RunManifest
+from nexa.core.records import Artifact
+from nexa.lm.folder import MODEL_PATTERNS
 from nexa.publish import layout
 from nexa.publish.card import render_card
-from nexa.publish.gate import chain_problems
+from nexa.publish.gate import evidence_problems
 from nexa.publish.hub_folder import folder_files
-from nexa.publish.records import MODEL, Records, RunFacts, read_records
+from nexa.publish.ollama import ollama_files
+from nexa.publish.records import MODEL, Records, RunFacts, gguf_roles, read_records
 from nexa.publish.rederive import report_problems, scores_problems
 
 PROVES = "This proves that nothing was changed since publication, not who published it."
@@ -77,6 +81,14 @@ def verify_folder(folder: Path, expect: str | None = None) -> list[Check]:
             fix="download it again, or ask the publisher for the root digest",
         )
     return checks
+
+
+def absent(folder: Path) -> dict[str, str]:
+    """Sealed weights that a verified folder tells of and does not hold: file -> sha256.
+
+    With GGUF they are the merged safetensors, which the scores are of.
+    """
+    return layout.not_shipped(read_records((folder / layout.RECORDS).read_bytes()))
 
 
 def inspect_folder(folder: Path, expect: str | None = None) -> Iterator[Check]:
@@ -182,10 +194,31 @@ def _lineage_problems(records: Records) -> Iterator[tuple[str, str]]:
             known = models if role == MODEL else set(records.artifacts)
             if digest not in known:
                 yield layout.RECORDS, f"{artifact.label} was made from a {role} that is not here"
-    for problem in chain_problems(records.roles()):
+    for problem in evidence_problems(records.roles()):
         yield layout.RECORDS, problem
-    if not records.role("export").body.passed:
-        yield layout.RECORDS, "the export failed its parity checks"
+    for artifact in records.artifacts.values():
+        if artifact.kind == "export" and not _digest_follows(artifact):
+            yield layout.RECORDS, f"the model of {artifact.label} is not that of its files"
+    export = records.role("export")
+    merge = records.artifacts.get(export.inputs.get("export", ""))
+    if _origin(export) != _origin(merge):
+        yield layout.RECORDS, f"{export.label} tells of other parents than were merged"
+
+
+def _origin(export: Artifact[Any] | None) -> tuple[Any, Any]:
+    """What an export says that it was merged from, and how."""
+    return (export.body.parents, export.body.recipe) if export is not None else (None, None)
+
+
+def _digest_follows(export: Artifact[Any]) -> bool:
+    """Whether an export's digest, which the answers name, is that of the files it lists."""
+    files = {name: sha for name, sha in export.files.items() if _makes_model(name)}
+    return sha256_bytes(canonical_json(files)) == str(export.body.model_digest)
+
+
+def _makes_model(name: str) -> bool:
+    """Whether a file of an export is part of the model, as `lm.folder.digests` has it."""
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in (*MODEL_PATTERNS, "*.gguf"))
 
 
 def _record_file_problems(published: Published, records: Records) -> Iterator[tuple[str, str]]:
@@ -196,14 +229,20 @@ def _record_file_problems(published: Published, records: Records) -> Iterator[tu
             yield place, f"is missing: it is {file} of {artifact.label}"
         elif file not in artifact.files or sha256_file(path) != artifact.files[file]:
             yield place, f"is not {file} of {artifact.label}"
-    own = {layout.RECORDS, layout.MANIFEST, layout.SUMS, layout.ROOT}
+    derived = ollama_files(published.read(layout.MODELFILE))
+    for name, content in derived.items():
+        if published.read(name) != content:
+            yield name, f"does not follow from {layout.MODELFILE}"
+    own = {layout.RECORDS, layout.MANIFEST, layout.SUMS, layout.ROOT, *derived}
     if records.header.model_card:
         own.add(layout.CARD)
     for name in sorted(set(published.files) - set(placed) - own):
         yield name, "belongs to no record"
-    parity = json.loads(published.read("nexa/parity.json") or b"{}")
-    if parity != records.role("export").body.parity:
-        yield "nexa/parity.json", "tells other numbers than the export's record"
+    proofs = {"nexa/parity.json": records.role("export")}
+    proofs |= {layout.parity_place(gguf): gguf for gguf in records.ggufs}
+    for place, export in proofs.items():
+        if json.loads(published.read(place) or b"{}") != export.body.parity:
+            yield place, "tells other numbers than the export's record"
 
 
 def _manifest_problems(published: Published, records: Records) -> Iterator[tuple[str, str]]:
@@ -218,8 +257,10 @@ def _manifest_problems(published: Published, records: Records) -> Iterator[tuple
     for name, (told, sealed) in _paired_facts(manifest, records).items():
         if told not in (None, sealed):
             yield layout.MANIFEST, f"{name} is {told}, the records say {sealed}"
-    for role, digest in manifest.outputs.items():
-        if role in records.header.roles and digest != records.header.roles[role]:
+    # Which GGUF files are published is the publication's choice; a run may have made others.
+    chosen = gguf_roles(records.header.roles)
+    for role in set(manifest.outputs) & set(records.header.roles) - set(chosen):
+        if manifest.outputs[role] != records.header.roles[role]:
             yield layout.MANIFEST, f"its {role} is another record"
 
 

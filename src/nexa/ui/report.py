@@ -13,7 +13,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from nexa.core.methods import method_name, method_told
+from nexa.core.methods import ending_told, method_name, method_told
 from nexa.core.records import Artifact
 from nexa.core.scoring import NO_DOMAIN, NOT_CHECKED, read_rows
 from nexa.core.secrets import redact
@@ -254,6 +254,7 @@ def _training(body: Any) -> list[tuple[str, str]]:
         ("loss", f"{body.first_loss:.3f} → {body.final_loss:.3f}"),
         ("precision, seed", f"{body.precision}, {body.seed}"),
         ("engine", body.engine),
+        *ending_told(body),
         ("weights, sha256", body.weights_sha256),
     ]
 

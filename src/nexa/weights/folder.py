@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
-from transformers import AutoConfig, AutoModelForCausalLM
 
-from nexa.lm.folder import TOKENIZER_PATTERNS
-from nexa.weights.tensors import Weights, shards
+from nexa.lm.decoder.model import EMBEDDING, HEAD
+from nexa.lm.decoder.shape import UnsupportedDecoder, shape_of
+from nexa.lm.folder import TOKENIZER_PATTERNS, read_config
+from nexa.lm.safetensors_files import SafetensorsWriter, Slot
+from nexa.weights.tensors import Weights
 
-SHARD_BYTES = 4 << 30  # one file below it; memory while writing stays below it above
-SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
+SHARD_BYTES = 4 << 30  # one file up to it
 # A dequantised or exported model is none of these any more.
 STALE_CONFIG = ("torch_dtype", "quantization_config", "_name_or_path")
 
@@ -25,8 +24,18 @@ STALE_CONFIG = ("torch_dtype", "quantization_config", "_name_or_path")
 def tied_names(folder: Path) -> dict[str, str]:
     """Which weights the config ties to which; empty when it ties none.
 
-    The model is built without memory, only to be asked.
+    A model that the decoder does not know is built without memory, only to be asked.
     """
+    try:
+        return {HEAD: EMBEDDING} if shape_of(read_config(folder)).tied else {}
+    except UnsupportedDecoder:
+        return _asked_tied_names(folder)
+
+
+def _asked_tied_names(folder: Path) -> dict[str, str]:
+    # Only here: importing them takes longer than most models take to be merged.
+    from transformers import AutoConfig, AutoModelForCausalLM
+
     config = AutoConfig.from_pretrained(folder)
     if not config.tie_word_embeddings:
         return {}
@@ -38,30 +47,30 @@ def tied_names(folder: Path) -> dict[str, str]:
 def write_weights(
     weights: Weights, out: Path, *, dtype: str, limit_bytes: int = SHARD_BYTES
 ) -> None:
-    """Write safetensors rounded once from float32: one file, or shards with their index."""
+    """Write safetensors rounded once from float32: one file, or shards with their index.
+
+    Tensor by tensor: what is in memory beside `weights` is the one under way.
+    """
     kind: torch.dtype = getattr(torch, dtype)
-    parts: list[tuple[Path, list[str]]] = []
-    total = 0
-    for number, group in enumerate(shards(weights, dtype=kind, limit_bytes=limit_bytes), 1):
-        path = out / f"model-{number:05d}.safetensors"
-        save_file(dict(group), path, metadata={"format": "pt"})
-        parts.append((path, list(group)))
-        total += sum(tensor.nbytes for tensor in group.values())
-    if len(parts) == 1:
-        parts[0][0].rename(out / SINGLE)
-        return
-    weight_map: dict[str, str] = {}
-    for number, (path, names) in enumerate(parts, 1):
-        final = f"model-{number:05d}-of-{len(parts):05d}.safetensors"
-        path.rename(out / final)
-        weight_map |= dict.fromkeys(names, final)
-    write_json(out / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
+    slots = [Slot(name, kind, weights.shape(name)) for name in weights.names]
+    # Not flushed to the disk: the store flushes the copy that it keeps.
+    with SafetensorsWriter(out, slots, limit_bytes=limit_bytes, durable=False) as writer:
+        for name in weights.names:
+            writer.write(name, weights.tensor(name))
 
 
 def write_config(config: Mapping[str, Any], out: Path, *, dtype: str, tie: bool) -> None:
     """config.json of the base with the type of the new weights and whether embeddings are tied."""
     kept = {key: value for key, value in config.items() if key not in STALE_CONFIG}
     write_json(out / "config.json", kept | {"dtype": dtype, "tie_word_embeddings": tie})
+
+
+def config_differences(config: Mapping[str, Any], base: Mapping[str, Any]) -> list[str]:
+    """What a written config.json says otherwise than its base's, which it may not: names."""
+    own = (*STALE_CONFIG, "dtype", "tie_word_embeddings")
+    keys = sorted((set(config) | set(base)) - set(own))
+    missing = object()
+    return [key for key in keys if config.get(key, missing) != base.get(key, missing)]
 
 
 def write_generation_config(base: Path, out: Path, *, stop_ids: Iterable[int]) -> None:

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from transformers import AutoTokenizer
-
 from nexa.core.errors import ModelError
 from nexa.core.events import emit, progress
 from nexa.core.identity import canonical_json, sha256_bytes, where
@@ -22,6 +20,7 @@ from nexa.lm import adapters
 from nexa.lm.chat import ChatTemplate
 from nexa.lm.folder import digests
 from nexa.lm.resolve import ModelFiles
+from nexa.lm.tokenizer import read_tokenizer
 from nexa.weights.folder import (
     SHARD_BYTES,
     copy_tokenizer,
@@ -49,6 +48,8 @@ class MergeSpec:
     """What the float32 result is rounded to, once."""
     shard_bytes: int = SHARD_BYTES
     """The largest weight file; one file up to it."""
+    name: str | None = where(default=None)
+    """What the export is called; None: as the checkpoint is."""
     scratch: Path | None = where(default=None)
     """Where to make the temporary folder; it goes with the draft."""
 
@@ -111,7 +112,7 @@ def _merge(
         parity=parity.to_json(),
         passed=parity.passed,
     )
-    return Draft("export", checkpoint.name, body, parity_files(out, parity.to_json()))
+    return Draft("export", spec.name or checkpoint.name, body, parity_files(out, parity.to_json()))
 
 
 def tuned_weights(base: Path, trained: Path, checkpoint: CheckpointBody | AdoptedBody) -> Tuned:
@@ -130,7 +131,7 @@ def write_model(spec: MergeSpec, tuned: Tuned, out: Path) -> None:
     write_weights(tuned, out, dtype=spec.dtype, limit_bytes=spec.shard_bytes)
     write_config(spec.model.config, out, dtype=spec.dtype, tie=tuned.tie)
     copy_tokenizer(base, spec.model.files, out)
-    template = ChatTemplate(AutoTokenizer.from_pretrained(out))
+    template = ChatTemplate(read_tokenizer(out))
     if not template.as_given:
         # Else every server would ask the model in another form than it was trained in.
         (out / TEMPLATE).write_text(template.text, encoding="utf-8")

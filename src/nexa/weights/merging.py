@@ -36,11 +36,12 @@ class Change:
         norms = row_norms(weight, self.a, self.b, self.scale)
         return changed.mul_((self.magnitude / norms)[:, None])
 
-    def delta(self, weight: Tensor) -> Tensor:
-        """What it adds to this weight, `[out, in]`, float32."""
+    def live(self, x_TI: Tensor, weight: Tensor, out_TO: Tensor) -> Tensor:
+        """The product `x W^T` with the adapter run beside it, as training ran it, `[T, out]`."""
+        changed = torch.addmm(out_TO, x_TI @ self.a.float().T, self.b.float().T, alpha=self.scale)
         if self.magnitude is None:
-            return delta(self.a, self.b, self.scale)
-        return self.merged(weight) - weight
+            return changed
+        return changed.mul_(self.magnitude / row_norms(weight, self.a, self.b, self.scale))
 
 
 def read_changes(tensors: Mapping[str, Tensor], spec: LoraSpec) -> dict[str, Change]:
@@ -76,18 +77,21 @@ class MergedWeights:
 
     def tensor(self, name: str) -> Tensor:
         """One merged weight in float32."""
+        return self.pair(name)[1]
+
+    def pair(self, name: str) -> tuple[Tensor, Tensor]:
+        """A weight before and after the merge: one and the same where the adapter has no part."""
         weight = self.base_tensor(name)
         change = self.changes.get(name)
-        return weight if change is None else change.merged(weight)
+        return weight, weight if change is None else change.merged(weight)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """One weight's shape, which a merge does not change."""
+        return self.base.shape(self.tied.get(name, name))
 
     def base_tensor(self, name: str) -> Tensor:
         """The same weight before the merge; a tied weight is its partner's."""
         return self.base.tensor(self.tied.get(name, name))
-
-    def change(self, name: str) -> Tensor | None:
-        """What the merge adds to a weight; None where it adds nothing."""
-        change = self.changes.get(name)
-        return None if change is None else change.delta(self.base_tensor(name))
 
     def _check_fits(self, name: str, change: Change) -> None:
         adapter = f"{PREFIX}{name.removesuffix('.weight')}.lora_A.weight"
@@ -119,13 +123,17 @@ class TrainedWeights:
         """One trained weight in float32; a tied weight that was not stored is its partner's."""
         return self.trained.tensor(name if name in self.trained.names else self.tied[name])
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """One weight's shape."""
+        return self.trained.shape(name if name in self.trained.names else self.tied[name])
+
+    def pair(self, name: str) -> tuple[Tensor, Tensor]:
+        """A weight before and after training."""
+        return self.base_tensor(name), self.tensor(name)
+
     def base_tensor(self, name: str) -> Tensor:
         """The same weight before training."""
         return self.base.tensor(self.tied.get(name, name))
-
-    def change(self, name: str) -> Tensor | None:
-        """What training added to a weight."""
-        return self.tensor(name) - self.base_tensor(name)
 
 
 Tuned = MergedWeights | TrainedWeights

@@ -1,32 +1,42 @@
 """The proof that a written model folder is the model that was trained.
 
-The folder is loaded from disk as any user loads it, in float32. Then the same module is given the
-base's weights, the adapter is attached live, and the adapter is merged into the weights: four
-passes over short texts, one model in memory. Every tensor on disk is also compared with the merged
-one, rounded once: a flipped bit is found where no logit would show it.
+The folder is read from disk as any user reads it, and so are base and adapter. A layer at a time,
+every stored tensor is compared with the merged one, rounded once (a flipped bit is found where no
+logit would show it), and four models compute short texts: the folder, the base, the base with the
+adapter run beside it, and the merge in float32. One layer is in memory, not a model.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
-from transformers.utils import logging as transformers_logging
 
 from nexa.core.errors import TemplateError
 from nexa.core.records import AdoptedBody, CheckpointBody
 from nexa.lm import adapters
 from nexa.lm.chat import ChatTemplate
+from nexa.lm.decoder.model import EMBEDDING, HEAD
+from nexa.lm.decoder.shape import DecoderShape, UnsupportedDecoder, shape_of
+from nexa.lm.folder import read_config
+from nexa.lm.tokenizer import read_tokenizer
+from nexa.weights.agreement import ROWS, agreement
 from nexa.weights.checks import Check, Parity
-from nexa.weights.merging import Tuned
+from nexa.weights.folder import config_differences
+from nexa.weights.logits import Model, fits, logits_of
+from nexa.weights.merging import Tuned, read_changes
 from nexa.weights.probes import probe_prompts, probe_texts
-from nexa.weights.tensors import model_weights
+from nexa.weights.tensors import StoredWeights, model_weights
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 # Float32 sums in another order: measured 2e-6 on SmolLM2-135M, 1e-4 is far from any real fault.
 LIVE_LIMIT = 1e-4
@@ -55,21 +65,31 @@ def prove(
     Args:
         folder: the merged model, as it lies on disk.
         tuned: what its weights should be, in float32.
-        base_folder: the base model, for its tokenizer.
+        base_folder: the base model, for its tokenizer and configuration.
         checkpoint: what training recorded (chat template, end of turn).
         adapter: the adapter in PEFT's format; None when all weights were trained.
         dtype: the type that the weights were to be stored in.
 
     Every check is made, also after one has failed: the list of failures is the diagnosis.
     """
-    tokenizer = AutoTokenizer.from_pretrained(base_folder)
+    tokenizer = read_tokenizer(base_folder)
     prompts, texts = probe_prompts(tokenizer), probe_texts(tokenizer)
-    stated = json.loads((folder / "config.json").read_bytes()).get("dtype")
+    look = TensorLook(model_weights(folder), tuned, getattr(torch, dtype))
+    shapes = _shapes(folder, base_folder)
+    if isinstance(shapes, str):
+        logit_checks = partial(_generic_checks, folder, tuned, texts, adapter, dtype)
+    else:
+        logit_checks = partial(_decoder_checks, look, shapes, texts, adapter)
+    config = read_config(folder)
+    different = config_differences(config, read_config(base_folder))
+    # First, as it reads the tensors that `look` tells of.
+    logits = list(logit_checks())
     checks = [
-        Check("dtype", stated == dtype, stated, dtype),
-        *tensor_checks(folder, tuned, dtype=dtype),
+        Check("dtype", config.get("dtype") == dtype, config.get("dtype"), dtype),
+        Check("config", not different, different or "equal", "equal to the base's"),
+        *look.checks(),
         *text_checks(folder, prompts, checkpoint),
-        *logit_checks(folder, tuned, texts, adapter, dtype=dtype),
+        *logits,
     ]
     return Parity(
         tuple(checks),
@@ -78,6 +98,7 @@ def prove(
             "rounding": f"float32 to {dtype}, once, to nearest even",
             "prompts": len(texts),
             "tokens": sum(map(len, texts)),
+            "logits_by": f"transformers: {shapes}" if isinstance(shapes, str) else "nexa",
         },
         refusal="the merged model is not the model that was trained",
         fix="nothing was published; keep the checkpoint and report this",
@@ -89,26 +110,80 @@ def prove(
 
 def tensor_checks(folder: Path, tuned: Tuned, *, dtype: str) -> Iterator[Check]:
     """Every stored tensor against the merged one, and how much of the change is there."""
-    kind: torch.dtype = getattr(torch, dtype)
-    on_disk = model_weights(folder)
-    strangers = sorted(set(tuned.names) ^ set(on_disk.names))
-    yield Check("tensor_names", not strangers, strangers[:3] or "equal", "equal")
-    wrong, shares = [], []
-    for name in sorted(set(tuned.names) & set(on_disk.names)):
-        stored, wanted = on_disk.stored(name), tuned.tensor(name)
-        rounded = wanted.to(kind)
-        if stored.dtype != kind or not torch.equal(stored, rounded):
-            wrong.append(name)
-        change = tuned.change(name)
-        if change is None or not change.any() or stored.shape != wanted.shape:
-            continue
+    yield from TensorLook(model_weights(folder), tuned, getattr(torch, dtype)).checks()
+
+
+class TensorLook:
+    """Stored tensors against merged ones, each read, merged and compared once.
+
+    `read` hands the tensors on to who computes with them; `checks` looks at those that nobody has
+    asked for, and tells.
+    """
+
+    def __init__(self, on_disk: StoredWeights, tuned: Tuned, kind: torch.dtype) -> None:
+        self.on_disk, self.tuned, self.kind = on_disk, tuned, kind
+        self._stored, self._wanted = frozenset(on_disk.names), frozenset(tuned.names)
+        self._seen: set[str] = set()
+        self._wrong: list[str] = []
+        self._shares: list[float] = []
+
+    def read(self, name: str) -> tuple[Tensor, Tensor, Tensor]:
+        """One weight in float32: as stored, of the base, merged.
+
+        Of a head that only one side has, the other's is its embedding's, or empty.
+        """
+        base, wanted = self.tuned.pair(name)
+        if name not in self._stored:
+            return torch.empty(0), base, wanted
+        stored = self.on_disk.stored(name)
+        if name in self._wanted and name not in self._seen:
+            self._compare(name, stored, base, wanted)
+        return stored.float(), base, wanted
+
+    def checks(self) -> Iterator[Check]:
+        """Names, values, and how often the adapter was applied."""
+        strangers = sorted(self._wanted ^ self._stored)
+        yield Check("tensor_names", not strangers, strangers[:3] or "equal", "equal")
+        for name in sorted((self._wanted & self._stored) - self._seen):
+            self._compare(name, self.on_disk.stored(name), *self.tuned.pair(name))
+        wrong = sorted(self._wrong)
+        exact = "equal to float32 rounded once"
+        yield Check("tensors_exact", not wrong, wrong[:3] or "equal", exact)
+        shares, (low, high) = self._shares, ONCE_LIMITS
+        worst = max(shares, key=lambda share: abs(share - 1), default=0.0)
+        once = bool(shares) and all(low <= share <= high for share in shares)
+        yield Check("applied_once", once, worst, list(ONCE_LIMITS))
+
+    def head_checks(self, shape: DecoderShape) -> Iterator[Check]:
+        """Embedding and output head as loaded are those that were trained, whatever the flag says.
+
+        Whoever loads the folder ties or unties by config.json: a wrong flag changes the weights.
+        """
+        wrong = []
+        for name in sorted({HEAD, *self.tuned.tied}):
+            loaded = EMBEDDING if shape.tied and name == HEAD else name
+            wanted = self.tuned.tensor(name).to(self.kind)
+            if loaded not in self._stored or not torch.equal(self.on_disk.stored(loaded), wanted):
+                wrong.append(name)
+        tie = self.tuned.tie
+        passed = not wrong and shape.tied == tie
+        yield Check("tied_embeddings", passed, {"tie": shape.tied, "wrong": wrong}, {"tie": tie})
+
+    def _compare(self, name: str, stored: Tensor, base: Tensor, wanted: Tensor) -> None:
+        self._seen.add(name)
+        rounded = wanted.to(self.kind)
+        exact = stored.dtype == self.kind and torch.equal(stored, rounded)
+        if not exact:
+            self._wrong.append(name)
+        if wanted is base or stored.shape != wanted.shape:
+            return
+        change = wanted - base
+        size = float(change.square().sum())
+        if not size:
+            return
         # Rounding's own part is taken out: 1 is once, whatever the stored type loses.
-        off = ((stored.float() - rounded.float()) * change).sum() / change.square().sum()
-        shares.append(1 + float(off))
-    yield Check("tensors_exact", not wrong, wrong[:3] or "equal", "equal to float32 rounded once")
-    worst = max(shares, key=lambda share: abs(share - 1), default=0.0)
-    once = bool(shares) and all(ONCE_LIMITS[0] <= share <= ONCE_LIMITS[1] for share in shares)
-    yield Check("applied_once", once, worst, list(ONCE_LIMITS))
+        off = 0.0 if exact else float(((stored.float() - rounded.float()) * change).sum()) / size
+        self._shares.append(1 + off)
 
 
 # -- text: tokenizer, template, where it stops ----------------------------------------------------
@@ -118,7 +193,7 @@ def text_checks(
     folder: Path, prompts: list[list[int]], checkpoint: CheckpointBody | AdoptedBody
 ) -> Iterator[Check]:
     """Tokenizer, chat template and where generation stops, against what was trained under."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer: PreTrainedTokenizerBase = read_tokenizer(folder)
     wanted = checkpoint.template_sha256
     try:
         template = ChatTemplate(tokenizer)
@@ -142,91 +217,84 @@ def text_checks(
 # -- logits: what the folder computes -------------------------------------------------------------
 
 
-def logit_checks(
-    folder: Path, tuned: Tuned, texts: list[list[int]], adapter: Path | None, *, dtype: str
-) -> Iterator[Check]:
-    """What the reloaded folder computes, against base, live adapter and float32 merge."""
-    with _quiet_loading():
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    yield _embedding_check(model, tuned, dtype=dtype)
-    reloaded = _logits(model, texts)
-    _give(model, tuned, tuned.base_tensor)
-    base = _logits(model, texts)
-    if adapter is None:
-        _give(model, tuned, tuned.tensor)
-        live = _logits(model, texts)
-    else:
-        lora = adapters.load(model, adapter)
-        live = _logits(model, texts)
-        lora.detach()
-        _give(model, tuned, tuned.tensor)
-        merged = _logits(model, texts[:LIVE_TEXTS])
-        off = float((merged - live[: len(merged)]).abs().max() / live.abs().max())
-        yield Check("merge_is_the_live_adapter", off <= LIVE_LIMIT, off, LIVE_LIMIT)
-    effect = live - base
-    acts = float(effect.norm() / base.norm())
-    yield Check("adapter_acts", acts >= ACTS_FLOOR, acts, ACTS_FLOOR)
-    share = float(((reloaded - base) * effect).sum() / effect.square().sum()) if acts else 0.0
-    kept = SHARE_LIMITS[0] <= share <= SHARE_LIMITS[1]
-    yield Check("tuned_unlike_base", kept, share, list(SHARE_LIMITS))
-    yield from _rounding_checks(reloaded, live)
+@dataclass(frozen=True)
+class MergeLogits:
+    """What the four models say, `[T, V]`: `merged` of the first texts only, if it is asked."""
+
+    reloaded: Tensor
+    base: Tensor
+    live: Tensor
+    merged: Tensor | None = None
+
+    def checks(self) -> Iterator[Check]:
+        """The merge against the adapter, the adapter against the base, the rounding."""
+        live, base, reloaded = self.live, self.base, self.reloaded
+        if self.merged is not None:
+            off = float((self.merged - live[: len(self.merged)]).abs().max() / live.abs().max())
+            yield Check("merge_is_the_live_adapter", off <= LIVE_LIMIT, off, LIVE_LIMIT)
+        acts, share = _effect(reloaded, base, live)
+        yield Check("adapter_acts", acts >= ACTS_FLOOR, acts, ACTS_FLOOR)
+        kept = SHARE_LIMITS[0] <= share <= SHARE_LIMITS[1]
+        yield Check("tuned_unlike_base", kept, share, list(SHARE_LIMITS))
+        found = agreement(reloaded, live)
+        yield Check("rounded_top1", found.top1 >= TOP1_LIMIT, found.top1, TOP1_LIMIT)
+        kl = found.kl_nats
+        yield Check("rounded_kl_nats", kl <= KL_LIMIT_NATS, kl, KL_LIMIT_NATS)
+        delta, limit = found.largest_delta, found.span / 10
+        yield Check("rounded_max_delta", delta <= limit, delta, limit)
 
 
-def _rounding_checks(reloaded: Tensor, live: Tensor) -> Iterator[Check]:
-    """What rounding did to the answers: next-token agreement, divergence, largest change."""
-    top1 = float((reloaded.argmax(-1) == live.argmax(-1)).float().mean())
-    yield Check("rounded_top1", top1 >= TOP1_LIMIT, top1, TOP1_LIMIT)
-    p, q = live.log_softmax(-1), reloaded.log_softmax(-1)
-    kl = float((p.exp() * (p - q)).sum(-1).mean())
-    yield Check("rounded_kl_nats", kl <= KL_LIMIT_NATS, kl, KL_LIMIT_NATS)
-    largest = float((reloaded - live).abs().max())
-    limit = float(live.max() - live.min()) / 10
-    yield Check("rounded_max_delta", largest <= limit, largest, limit)
+def _effect(reloaded: Tensor, base: Tensor, live: Tensor) -> tuple[float, float]:
+    """How large the adapter's effect is beside the base's logits, and the share that is kept."""
+    base_square = effect_square = product = 0.0
+    for got, before, after in zip(*(x.split(ROWS) for x in (reloaded, base, live)), strict=True):
+        effect = after - before
+        base_square += float(before.square().sum())
+        effect_square += float(effect.square().sum())
+        product += float(((got - before) * effect).sum())
+    share = product / effect_square if effect_square else 0.0
+    return math.sqrt(effect_square / base_square), share
 
 
-def _embedding_check(model: PreTrainedModel, tuned: Tuned, *, dtype: str) -> Check:
-    """Embedding and output head as loaded are those that were trained, whatever the flag says.
-
-    transformers ties or unties by config.json while it loads: a wrong flag changes the weights.
-    """
-    state = model.state_dict()
-    head = model.get_output_embeddings().weight
-    named = model.named_parameters(remove_duplicate=False)
-    names = {name for name, parameter in named if parameter is head} | set(tuned.tied)
-    wrong = sorted(
-        name
-        for name in names
-        if not torch.equal(state[name], tuned.tensor(name).to(getattr(torch, dtype)).float())
-    )
-    flag = bool(model.config.tie_word_embeddings)
-    passed = not wrong and flag == tuned.tie
-    return Check("tied_embeddings", passed, {"tie": flag, "wrong": wrong}, {"tie": tuned.tie})
-
-
-def _give(model: PreTrainedModel, tuned: Tuned, tensor: Callable[[str], Tensor]) -> None:
-    """Copy weights into the module in place."""
-    state = model.state_dict()
-    with torch.no_grad():
-        for name in sorted({*tuned.names, *tuned.tied} & set(state)):
-            state[name].copy_(tensor(name))
-
-
-def _logits(model: PreTrainedModel, texts: list[list[int]]) -> Tensor:
-    """`[all positions, V]`: one batch, padded behind, where no earlier position can see it."""
-    rows = [torch.tensor(ids) for ids in texts]
-    real = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True).bool()
-    with torch.inference_mode():
-        logits = model(pad_sequence(rows, batch_first=True), use_cache=False).logits
-    found: Tensor = logits[real]
-    return found
-
-
-@contextmanager
-def _quiet_loading() -> Iterator[None]:
-    """No bar of transformers' own for every load: the run has one already."""
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
+def _shapes(folder: Path, base_folder: Path) -> tuple[DecoderShape, DecoderShape] | str:
+    """The shapes of the folder's model and of the base; or why they are not computed here."""
     try:
-        yield
-    finally:
-        (transformers_logging.enable_progress_bar if shown else lambda: None)()
+        return shape_of(read_config(folder)), shape_of(read_config(base_folder))
+    except UnsupportedDecoder as error:
+        return error.what
+
+
+def _decoder_checks(
+    look: TensorLook,
+    shapes: tuple[DecoderShape, DecoderShape],
+    texts: list[list[int]],
+    adapter: Path | None,
+) -> Iterator[Check]:
+    """By `weights.logits`: the tensors are looked at as they pass by."""
+    shape, base = shapes
+    yield from look.head_checks(shape)
+    stored = {name: look.on_disk.shape(name) for name in look.on_disk.names}
+    unfit = fits(shape, stored) or fits(replace(base, tied=True), stored)
+    yield Check("tensors_fit_config", not unfit, unfit[:3] or "all", "all")
+    if unfit:
+        return
+    tuned = replace(base, tied=look.tuned.tie)
+    if adapter is None:
+        models = [Model(shape, 0), Model(base, 1), Model(tuned, 2)]
+    else:
+        spec, tensors = adapters.read(adapter)
+        live = Model(base, 1, adapters=read_changes(tensors, spec))
+        models = [Model(shape, 0), Model(base, 1), live, Model(tuned, 2, texts=LIVE_TEXTS)]
+    yield from MergeLogits(*logits_of(models, texts, look.read)).checks()
+
+
+def _generic_checks(
+    folder: Path, tuned: Tuned, texts: list[list[int]], adapter: Path | None, dtype: str
+) -> Iterator[Check]:
+    """By transformers' own module."""
+    # Only here: importing it takes longer than most proofs.
+    from nexa.weights.generic_logits import merge_logits
+
+    logits, tied = merge_logits(folder, tuned, texts, adapter, live_texts=LIVE_TEXTS, dtype=dtype)
+    yield tied
+    yield from MergeLogits(*logits).checks()

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from nexa.core.records import AdoptedBody, CheckpointBody
+from nexa.lm.decoder.model import projections
+from nexa.lm.decoder.shape import UnsupportedDecoder, shape_of
+from nexa.lm.folder import read_config
 from nexa.lm.nf4 import Scales, dequantise, quantise
 from nexa.lm.quantized import linear_layers
 from nexa.weights.tensors import Weights
@@ -29,10 +31,22 @@ def trained_base(
 
 
 def quantised_names(folder: Path) -> frozenset[str]:
-    """The weights that `lm.quantized` holds in four bits; the model is built without memory."""
+    """The weights that `lm.quantized` holds in four bits."""
+    try:
+        layers = projections(shape_of(read_config(folder)))
+    except UnsupportedDecoder:
+        layers = _asked_linear_layers(folder)
+    return frozenset(f"{name}.weight" for name in layers)
+
+
+def _asked_linear_layers(folder: Path) -> list[str]:
+    """The layers' names of a model that the decoder does not know: it is built without memory."""
+    # Only here: importing them takes longer than most models take to be merged.
+    from transformers import AutoConfig, AutoModelForCausalLM
+
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
-    return frozenset(f"{name}.weight" for name in linear_layers(model))
+    return list(linear_layers(model))
 
 
 class DequantisedWeights:
@@ -52,6 +66,10 @@ class DequantisedWeights:
     def names(self) -> tuple[str, ...]:
         """Every tensor's name, sorted."""
         return self.base.names
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """One tensor's shape."""
+        return self.base.shape(name)
 
     def tensor(self, name: str) -> Tensor:
         """One tensor in float32."""

@@ -45,11 +45,20 @@ class TakeSpec:
     """Where to make the temporary folder; it goes with the draft."""
 
 
-def take(spec: TakeSpec, *, checkpoint: Artifact[AdoptedBody], store: Store) -> Draft[ExportBody]:
+def take(
+    spec: TakeSpec,
+    *,
+    checkpoint: Artifact[AdoptedBody],
+    export: Artifact[ExportBody] | None = None,
+    store: Store,
+) -> Draft[ExportBody]:
     """Take the files of a whole model as they are, but for paths of this machine, and check them.
 
+    `export` is the sealed record of a merge of models that the model is, whose parents and recipe
+    are then its own.
+
     Raises:
-        ModelError: it is not the model that was adopted, or cannot be loaded.
+        ModelError: it is not the model that was adopted, or merged, or cannot be loaded.
         ParityError: a check that failed, by name.
         StorageError: no space.
     """
@@ -58,9 +67,11 @@ def take(spec: TakeSpec, *, checkpoint: Artifact[AdoptedBody], store: Store) -> 
             f"{spec.model.folder} was changed since it was adopted as {checkpoint.label}",
             fix="run the same command again",
         )
+    if export is not None and export.body.model_digest != spec.model.digest:
+        raise ModelError(f"{spec.model.name} is not {export.label}", found=spec.model.digest[:16])
     scratch = Path(tempfile.mkdtemp(prefix="nexa-take-", dir=spec.scratch))
     try:
-        draft = _take(spec.model, checkpoint, scratch / "model")
+        draft = _take(spec.model, checkpoint, export, scratch / "model")
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
@@ -68,7 +79,12 @@ def take(spec: TakeSpec, *, checkpoint: Artifact[AdoptedBody], store: Store) -> 
     return draft
 
 
-def _take(model: ModelFiles, checkpoint: Artifact[AdoptedBody], out: Path) -> Draft[ExportBody]:
+def _take(
+    model: ModelFiles,
+    checkpoint: Artifact[AdoptedBody],
+    export: Artifact[ExportBody] | None,
+    out: Path,
+) -> Draft[ExportBody]:
     _copy(model, out)
     taken = replace(model, folder=out, files=folder.digests(out))
     with progress("looking through the model"):
@@ -93,6 +109,8 @@ def _take(model: ModelFiles, checkpoint: Artifact[AdoptedBody], out: Path) -> Dr
         format="safetensors",
         dtype=dtype,
         base=checkpoint.body.base,
+        parents=export.body.parents if export else None,
+        recipe=export.body.recipe if export else None,
         model_digest=taken.digest,
         parity=parity.to_json(),
         passed=True,

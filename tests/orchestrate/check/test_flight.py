@@ -76,3 +76,29 @@ def test_an_adapter_is_nothing_to_start_from(tmp_path: Path, tiny_llama: Path) -
     report = flight_check(write_project(tmp_path, adapter), rehearse=False)
     assert (report.exit_code, report.findings[0].check) == (5, "model")
     assert "export/NAME@vN" in str(report.findings[0].fix)
+
+
+def test_gguf_is_asked_for_where_it_is_published_and_nowhere_else(
+    tmp_path: Path, tiny_llama: Path
+) -> None:
+    plain = write_project(tmp_path / "plain", tiny_llama)
+    names = [result.check for result in flight_check(plain, rehearse=False).results]
+    assert "gguf" not in names
+    publish = {"repo": "you/it", "hub": "local", "format": "gguf", "quantization": "q8_0"}
+    asked = write_project(tmp_path / "asked", tiny_llama, publish=publish)
+    report = flight_check(asked, rehearse=False)
+    states = {result.check: result.state for result in report.results}
+    assert list(states)[-3:] == ["merge", "gguf", "publish"]
+    assert states["gguf"] == "skipped"
+    assert [what for _, _, what in report.facts["planned"]][2] == "GGUF files"
+
+
+def test_a_conversion_to_gguf_is_rehearsed_with_its_size_and_time(
+    tmp_path: Path, tiny_llama: Path
+) -> None:
+    publish = {"repo": "you/it", "hub": "local", "format": "gguf", "quantization": "f16"}
+    report = flight_check(write_project(tmp_path, tiny_llama, publish=publish))
+    assert report.findings == ()
+    told = {result.check: result.detail for result in report.results}
+    assert told["gguf"].startswith("f16: 0.1 MB in ")
+    assert report.facts["gguf"]["f16"]["bytes"] > 50_000

@@ -22,6 +22,7 @@ from nexa.train.batches import Cut
 from nexa.train.executor import Executor
 from tests.orchestrate.check.made import flight
 from tests.train.sample import random_rows
+from tests.weights.other_family import write_granite
 
 
 def job_of(folder: Path, tiny_llama: Path, **changes: dict[str, Any] | None) -> dict[str, Any]:
@@ -118,7 +119,8 @@ def test_the_child_answers_one_line_a_stage_and_ends_with_its_parent(
         parent.flush()
         assert child.serve(jobs, answers, end=end) == 0
         told = [json.loads(line) for line in answers.getvalue().splitlines()]
-        assert [line["check"] for line in told if "check" in line] == ["memory", "merge", "publish"]
+        answered = [line["check"] for line in told if "check" in line]
+        assert answered == ["memory", "merge", "gguf", "publish"]
         parent.close()
         assert gone.wait(20)
     assert ended == [child.ORPHANED]
@@ -198,3 +200,43 @@ def test_main_keeps_standard_output_for_the_answers(
         os.close(own)
     out, err = capfd.readouterr()
     assert (out, err) == ("an answer\n", "noise of a library\n")
+
+
+@pytest.mark.usefixtures("_own_limits")
+def test_what_is_published_as_gguf_is_converted_before_the_training(
+    tmp_path: Path, tiny_llama: Path
+) -> None:
+    publish = {"repo": "you/it", "hub": "local", "format": "gguf", "quantization": ["f16", "q8_0"]}
+    job = job_of(tmp_path, tiny_llama, publish=publish)
+    facts: dict[str, Any] = {}
+    stages = Rehearsal(job, lambda **more: facts.update(more)).stages()
+    told = {name: stage() for name, stage in stages.items()}
+    assert set(facts["gguf"]) == {"f16", "q8_0"}
+    assert facts["gguf"]["f16"]["bytes"] > facts["gguf"]["q8_0"]["bytes"] > 0
+    assert told["gguf"].endswith("proved on the untrained model")
+    assert told["publish"].endswith("card and records verified")
+
+
+@pytest.mark.usefixtures("_own_limits")
+def test_the_rehearsed_merge_of_qlora_is_of_what_four_bits_say(
+    tmp_path: Path, tiny_llama: Path
+) -> None:
+    job = job_of(tmp_path, tiny_llama, quantize={"bits": 4}, training={"precision": "auto"})
+    made = Rehearsal(job, lambda **_: None)
+    made.memory()
+    body = made._made["checkpoint"].body
+    assert (body.quantization, body.double_quantization) == ("nf4", True)
+    assert body.precision in ("bfloat16", "float32")
+    assert "checks of parity passed" in made.merge()
+
+
+@pytest.mark.usefixtures("_own_limits")
+def test_a_family_that_gguf_does_not_hold_is_known_before_the_training(tmp_path: Path) -> None:
+    other = write_granite(tmp_path / "granite")
+    publish = {"repo": "you/it", "hub": "local", "format": "gguf", "quantization": "f16"}
+    job = job_of(tmp_path, other, publish=publish)
+    made = Rehearsal(job, lambda **_: None)
+    made.memory()
+    assert "checks of parity passed" in made.merge()
+    with pytest.raises(ModelError, match=r"(?i)granite|gguf"):
+        made.gguf()

@@ -105,6 +105,14 @@ def test_pickles_are_refused_by_name(tmp_path: Path, config: str, pickles: list[
     assert refused.value.found == ", ".join(pickles)
 
 
+def test_what_is_wrong_with_a_folder_is_told_beside_exports_of_ones_own(
+    project: Finished, tiny_llama: Path
+) -> None:
+    folder = full_model(project.root / "theirs", tiny_llama)
+    (folder / "tokenizer.json").unlink()
+    assert found(folder, project.root).said == "full weights"
+
+
 def test_a_configuration_without_weights_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ModelError, match="holds no weights as safetensors"):

@@ -39,6 +39,7 @@ ORDER: dict[str, tuple[str, ...]] = {
     "memory": ("dataset", "vocabulary", "weights", "trainable", "disk"),
     "token": ("config",),
     "merge": ("memory",),
+    "gguf": ("merge",),
     "publish": ("merge",),
 }
 OUTSIDE = ("disk", "token")  # what they look at changes without anything here changing
@@ -93,10 +94,18 @@ def _answer(
         return _with_outside(kept, config, free)
     from nexa.orchestrate.check.looking import look  # torch and transformers: seconds
 
-    report, model_files = look(path, config, tiers, ORDER, ask, rehearse=rehearse, free=free)
+    order = _order(config)
+    report, model_files = look(path, config, tiers, order, ask, rehearse=rehearse, free=free)
     if report.passed and key is not None:
         cache.keep(tiers, key, report, model_files)
     return report
+
+
+def _order(config: Config) -> dict[str, tuple[str, ...]]:
+    """The checks of this configuration: a conversion to GGUF only where it is published."""
+    if config.publish is not None and config.publish.quantizations:
+        return {**ORDER, "publish": ("merge", "gguf")}
+    return {name: needs for name, needs in ORDER.items() if name != "gguf"}
 
 
 def _key(path: Path, config: Config, tiers: Tiers, *, rehearse: bool) -> str | None:
@@ -137,5 +146,7 @@ def ask(check: str, question: Callable[[], str]) -> tuple[Result, Finding | None
 def _refused(error: NexaError) -> CheckReport:
     """The report of a configuration that cannot be read: nothing else can be looked at."""
     results = [Result("config", "failed", error.what)]
-    results += [Result(name, "not run", "needs config") for name in ORDER if name != "config"]
+    results += [
+        Result(name, "not run", "needs config") for name in ORDER if name not in ("config", "gguf")
+    ]
     return CheckReport((Finding.of("config", error),), tuple(results))

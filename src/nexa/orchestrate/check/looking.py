@@ -62,6 +62,7 @@ def look(
             questions |= {
                 "memory": lambda: capacity.probed(flight, child),
                 "merge": lambda: child.answer("merge"),
+                "gguf": lambda: child.converted(flight.facts),
                 "publish": lambda: child.answer("publish"),
             }
         with progress("flight check", len(order), "checks") as bar:

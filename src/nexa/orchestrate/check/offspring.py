@@ -99,6 +99,13 @@ class Offspring:
         finally:
             facts |= self._facts
 
+    def converted(self, facts: dict[str, Any]) -> str:
+        """The answer to the conversions to GGUF; raises as `answer`."""
+        try:
+            return self.answer("gguf")
+        finally:
+            facts |= self._facts
+
     def answer(self, check: str) -> str:
         """The child's answer to one of its checks.
 

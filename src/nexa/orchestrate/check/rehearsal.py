@@ -28,9 +28,9 @@ from nexa.core.tiers import Tiers
 from nexa.lm import adapters
 from nexa.lm.chat import ChatTemplate
 from nexa.lm.load import load_tokenizer
-from nexa.lm.resolve import ModelFiles
+from nexa.lm.resolve import ModelFiles, resolve
 from nexa.orchestrate import plan
-from nexa.orchestrate.check.stand_ins import StandIns
+from nexa.orchestrate.check.stand_ins import NAME, StandIns
 from nexa.orchestrate.runner import run_step
 from nexa.train import guards, optim
 from nexa.train.accumulate import Accumulation
@@ -42,6 +42,8 @@ from nexa.train.memory import model_for, resolve_micro_tokens
 from nexa.train.rendered import rendered_rows
 from nexa.train.rows import TrainingRows, training_rows
 from nexa.train.spec import TrainSpec, resolve_precision
+from nexa.weights.convert import ConvertSpec
+from nexa.weights.merge_adapter import PARITY
 
 # Of B's numbers: with a rank of 16 it moves a layer's weights by a few per cent, as training does.
 SMALL = 0.01
@@ -52,16 +54,22 @@ Measured = Callable[..., None]
 
 
 class Rehearsal:
-    """One job of the child; the three stages are to be run in their order."""
+    """One job of the child; its stages are to be run in their order."""
 
     def __init__(self, job: dict[str, Any], measured: Measured) -> None:
         self._job = job
         self._measured = measured
-        self._made: dict[str, Artifact[Any]] = {}  # the checkpoint, then the export
+        # The checkpoint, the export, then gguf1 and so on.
+        self._made: dict[str, Artifact[Any]] = {}
 
     def stages(self) -> dict[str, Callable[[], str]]:
         """Name -> what to run."""
-        return {"memory": self.memory, "merge": self.merge, "publish": self.publish}
+        return {
+            "memory": self.memory,
+            "merge": self.merge,
+            "gguf": self.gguf,
+            "publish": self.publish,
+        }
 
     # -- memory --------------------------------------------------------------------------
 
@@ -136,7 +144,7 @@ class Rehearsal:
             self._spec, self._chat, folder, layers, parameters=sum(map(torch.numel, state.values()))
         )
 
-    # -- merge and publication -----------------------------------------------------------
+    # -- merge, conversion and publication -----------------------------------------------
 
     def merge(self) -> str:
         """The real merge with its proof, on the untrained model.
@@ -154,6 +162,32 @@ class Rehearsal:
         checks = made.body.parity["checks"]
         return f"{len(checks)} checks of parity passed on a random adapter"
 
+    def gguf(self) -> str:
+        """The real conversion to each GGUF file that is to be published, with its proof.
+
+        Raises:
+            ModelError: GGUF cannot hold a model of this family, tokenizer or shape.
+            MissingExtra: a K-quant without the extra `gguf`.
+            ParityError: the file is not the merged model.
+        """
+        wanted = self.config.publish.quantizations if self.config.publish else ()
+        if not wanted:
+            return "not published as GGUF"
+        export, store = self._made["export"], self._stand_ins.store
+        folder = store.checkout(export, self._scratch / "merged")
+        (folder / PARITY).unlink()
+        seen: dict[str, dict[str, float]] = {}
+        for number, name in enumerate(wanted, 1):
+            begin = time.monotonic()
+            spec = ConvertSpec(resolve(str(folder)), "gguf", name, name=NAME, scratch=self._scratch)
+            made, _ = run_step("convert", spec, {"export": export}, store=store)
+            self._made[f"gguf{number}"] = made
+            size = sum(store.path(made, file).stat().st_size for file in made.files)
+            seen[name] = {"bytes": size, "seconds": round(time.monotonic() - begin, 1)}
+        self._measured(gguf=seen)
+        told = [f"{n}: {s['bytes'] / 1e6:,.1f} MB in {s['seconds']:g} s" for n, s in seen.items()]
+        return f"{', '.join(told)}, proved on the untrained model"
+
     def publish(self) -> str:
         """Card, records and files of a publication, into a folder, and verified there.
 
@@ -168,7 +202,7 @@ class Rehearsal:
         size = sum(path.stat().st_size for path in files.values())
         return f"{len(files)} files, {size / 1e6:.0f} MB, card and records verified"
 
-    # -- what all three share ------------------------------------------------------------
+    # -- what all of them share ------------------------------------------------------------
 
     @cached_property
     def config(self) -> Config:

@@ -28,12 +28,16 @@ def planned(
 
     `parameters` are the model's, `trained` those that are trained, `data_bytes` the source files'.
     """
+    from nexa.orchestrate.export import bits_a_weight  # torch, which only a whole look has loaded
+
     merged, weights = 2 * parameters, 4 * trained
+    ggufs = sum(map(bits_a_weight, config.publish.quantizations)) / 8 if config.publish else 0
     state = STATE_BYTES * trained * (config.training.checkpoints.keep + 1)
     store = tiers.store.root
     plan = [
         (str(tiers.scratch), state, "checkpoints to resume from"),
         (str(store), merged + weights + DATASET_SHARE * data_bytes, "model, adapter and dataset"),
+        *([(str(store), round(ggufs * parameters), "GGUF files")] if ggufs else []),
         (str(tiers.root / config.training.output_dir), merged + weights, "the trained model"),
     ]
     if not _together(tiers.scratch, store):

@@ -33,7 +33,7 @@ from nexa.orchestrate.provenance import opening_facts
 from nexa.orchestrate.runner import run_step
 from nexa.publish.hub_folder import HubFolder
 from nexa.publish.publish import PublishSpec
-from nexa.train.spec import TrainSpec
+from nexa.train.spec import TrainSpec, resolve_precision
 
 NAME = "rehearsal"
 REPO = "rehearsal/model"  # where config.yaml names none
@@ -68,9 +68,12 @@ class StandIns:
             rank=adapter.rank if adapter else None,
             alpha=adapter.alpha if adapter else None,
             variant=adapter.variant if adapter else None,
+            plus_ratio=adapter.plus_ratio if adapter else None,
+            quantization=spec.quantize.scheme if spec.quantize else None,
+            double_quantization=spec.quantize.double if spec.quantize else None,
             target_modules=sorted({name.rsplit(".", 1)[-1] for name in layers}),
             engine=NAME,
-            precision=spec.precision,
+            precision=resolve_precision(spec.precision),
             seed=spec.seed,
             epochs=0.0,
             steps=0,
@@ -95,7 +98,8 @@ class StandIns:
     ) -> dict[str, Path]:
         """Publish into a folder in scratch, by the real step; returns the published files.
 
-        `records` has the real dataset and suite, and the checkpoint and export that stand in.
+        `records` has the real dataset and suite, and what stands in: checkpoint, export, and the
+        GGUF files that were made of that.
         """
         suite, dataset = self._take(records["suite"]), self._take(records["dataset"])
         checkpoint = self._seal_again(records["checkpoint"], dataset)
@@ -106,6 +110,8 @@ class StandIns:
             "checkpoint": checkpoint,
             "export": export,
         }
+        ggufs = {name: made for name, made in records.items() if name.startswith("gguf")}
+        made |= {name: self._seal_again(gguf, export) for name, gguf in ggufs.items()}
         for side in SIDES:
             made |= self._answered(side, suite, export, chat)
         made["report"], _ = run_step(
@@ -130,6 +136,7 @@ class StandIns:
             scratch=self._scratch,
             model_card=section.model_card if section else True,
             merge_adapters=section.merge_adapters if section else True,
+            format=section.format if section else "safetensors",
         )
         facts = opening_facts(
             datetime.now(UTC), run_type="train", config_path=None, ledger=self._scratch

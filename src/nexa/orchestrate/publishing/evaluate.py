@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from nexa.core.errors import ModelError, UsageError
-from nexa.core.events import emit
 from nexa.core.identity import slug
 from nexa.core.manifest import ManifestFile
 from nexa.core.records import Artifact
@@ -20,9 +19,9 @@ from nexa.eval.generate import GenerateSpec
 from nexa.eval.metrics import ScoreSpec
 from nexa.eval.suite import FreezeSpec
 from nexa.lm import folder as model_folder
-from nexa.lm.folder import ADAPTER_FILES
 from nexa.lm.resolve import ModelFiles, base_of, resolve
 from nexa.orchestrate import plan
+from nexa.orchestrate.adoption import FLAG, adopt, base_of_checkpoint
 from nexa.orchestrate.evaluate import MAX_NEW_TOKENS, ROWS
 from nexa.orchestrate.liveness import keep_manifest
 from nexa.orchestrate.publishing.source import ADAPTER_CONFIG, Source
@@ -30,8 +29,6 @@ from nexa.orchestrate.run_state import Run, opened_beside
 from nexa.weights.adopt import AdoptSpec
 from nexa.weights.merge_adapter import MergeSpec
 from nexa.weights.take import TakeSpec
-
-FLAG = "--base-model"
 
 
 def evaluate(source: Source, eval_data: Path, base_model: str | None, tiers: Tiers) -> ManifestFile:
@@ -70,7 +67,9 @@ def evaluate(source: Source, eval_data: Path, base_model: str | None, tiers: Tie
 def _base(source: Source, base_model: str | None, tiers: Tiers) -> ModelFiles:
     """The model that it is compared with: what was said, else what its own files say."""
     if source.checkpoint is not None:
-        return _base_it_was_trained_from(source.checkpoint, base_model, tiers)
+        return base_of_checkpoint(source.checkpoint, base_model, tiers)
+    if source.export is not None and base_model is None and source.export.body.parents:
+        return _base_of_merge(source.export, tiers)
     name = base_model or (_named_base(source) if source.kind == "adapter" else None)
     if name is None:
         raise UsageError(
@@ -86,19 +85,13 @@ def _base(source: Source, base_model: str | None, tiers: Tiers) -> ModelFiles:
         raise
 
 
-def _base_it_was_trained_from(
-    checkpoint: Artifact[Any], base_model: str | None, tiers: Tiers
-) -> ModelFiles:
-    if base_model is None:
-        return base_of(checkpoint, tiers.root)
-    given = resolve(base_model, project=tiers.root)
-    if given.digest != checkpoint.body.base.digest:
-        raise UsageError(
-            f"{checkpoint.label} was not trained from {base_model}",
-            found=f"it was trained from {checkpoint.body.base.name}",
-            fix=f"leave {FLAG} out",
-        )
-    return given
+def _base_of_merge(export: Artifact[Any], tiers: Tiers) -> ModelFiles:
+    """What a merge of models began from: its recipe's base, or its first parent."""
+    try:
+        return base_of(export, tiers.root)
+    except ModelError as error:
+        error.fix = f"{FLAG} MODEL, where {export.body.base.name} is now"
+        raise
 
 
 def _named_base(source: Source) -> str | None:
@@ -108,40 +101,38 @@ def _named_base(source: Source) -> str | None:
 
 
 def _adopt(run: Run, source: Source, base: ModelFiles, base_model: str | None) -> Artifact[Any]:
+    if source.export is not None:
+        sealed = resolve(source.export.label, project=run.tiers.root)
+        spec = AdoptSpec(
+            base=base,
+            base_named_by=FLAG if base_model else f"the record of {source.export.label}",
+            found=dict(sealed.files),
+            whole=sealed,
+            name=source.export.name,
+        )
+        return run.step("checkpoint", "adopt", spec)
     folder = _folder(source)
-    if source.kind == "adapter":
-        whole, found = None, {n: model_folder.digest(folder / n) for n in ADAPTER_FILES}
-    else:
-        whole = resolve(str(folder), project=run.tiers.root)
-        found = dict(whole.files)
-    others = sorted(path.name for path in folder.iterdir() if path.name not in found)
-    if others:
-        emit("note", text=f"not published with it: {', '.join(others)}")
-    spec = AdoptSpec(
-        base=base,
-        base_named_by=FLAG if base_model else ADAPTER_CONFIG,
-        found=found,
-        whole=whole,
-        adapter=folder if whole is None else None,
-        left_out=tuple(others),
-        trainer_step=source.trainer_step,
-        name=slug(folder.resolve().name),
+    whole = None if source.kind == "adapter" else resolve(str(folder), project=run.tiers.root)
+    return adopt(
+        run, folder, base, whole=whole, base_named=base_model is not None, purpose="published"
     )
-    return run.step("checkpoint", "adopt", spec)
 
 
 def _take_over(run: Run, checkpoint: Artifact[Any]) -> None:
     """What the checkpoint's record holds, into the manifest; of an adopted one that is little."""
     body = checkpoint.body
     run.ledger.amend(template_sha256=body.template_sha256)
+    if "checkpoint" in run.made:
+        return  # adopted just now
+    run.made["checkpoint"] = checkpoint
+    if checkpoint.kind == "checkpoint":
+        run.made["dataset"] = run.tiers.store.by_digest(checkpoint.inputs["dataset"])
+    digests = {role: artifact.digest for role, artifact in run.made.items()}
+    run.ledger.amend(outputs=digests, reused=sorted(digests))
     if checkpoint.kind == "adopted":
         return
-    dataset = run.tiers.store.by_digest(checkpoint.inputs["dataset"])
-    run.made |= {"checkpoint": checkpoint, "dataset": dataset}
-    digests = {role: artifact.digest for role, artifact in run.made.items()}
+    dataset = run.made["dataset"]
     run.ledger.amend(
-        outputs=digests,
-        reused=sorted(digests),
         dataset_id=f"{dataset.name}@{dataset.version}",
         dataset_hash=dataset.digest,
         tokens_trained=body.tokens_trained,
@@ -182,8 +173,9 @@ def _score_and_compare(
 
 def _export(run: Run, source: Source, base: ModelFiles, checkpoint: Artifact[Any]) -> Artifact[Any]:
     if checkpoint.kind == "adopted" and checkpoint.body.method == "full":
-        model = resolve(str(_folder(source)), project=run.tiers.root)
-        return run.step("export", "take", TakeSpec(model, run.scratch), checkpoint=checkpoint)
+        reference = source.export.label if source.export else str(_folder(source))
+        spec = TakeSpec(resolve(reference, project=run.tiers.root), run.scratch)
+        return run.step("export", "take", spec, checkpoint=checkpoint, export=source.export)
     merge = MergeSpec(base, scratch=run.scratch)
     return run.step("export", "merge", merge, checkpoint=checkpoint)
 

@@ -1,7 +1,7 @@
 """`nexa publish`: from a model to a published repository, with its evidence.
 
-What the model is, is told apart in `publish_source.py`; one without a report is evaluated first
-(`publish_evaluate.py`); which Hub is meant is in `publish_hub.py`.
+What the model is, is told apart in `source.py`; one without a report is evaluated first
+(`evaluate.py`); its GGUF files are made in `gguf.py`; which Hub is meant is in `orchestrate.hubs`.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ from nexa.core.tiers import Tiers
 from nexa.orchestrate.hubs import LOCAL, hub_name, hub_of, is_remote, require_hub
 from nexa.orchestrate.output import CARD, read_output
 from nexa.orchestrate.publishing.evaluate import evaluate
+from nexa.orchestrate.publishing.gguf import converted
 from nexa.orchestrate.publishing.source import EVIDENCE, Source, detect
 from nexa.orchestrate.runner import run_step
-from nexa.publish.gate import require_waivers
+from nexa.publish.gate import require_evidence, require_waivers
 from nexa.publish.publish import PublishSpec
 from nexa.publish.records import is_adopted
 
@@ -75,7 +76,9 @@ def section(root: Path, flags: Mapping[str, Any]) -> PublishSection:
     path = root / CONFIG
     asked = load_config(path).publish if path.exists() else None
     chosen = asked.model_dump() if asked else {}
-    chosen |= {name: value for name, value in flags.items() if value is not None}
+    chosen |= {name: value for name, value in flags.items() if value not in (None, ())}
+    if flags.get("format") == "safetensors" and not flags.get("quantization"):
+        chosen.pop("quantization", None)  # that of config.yaml goes with its format
     hub = flags.get("hub")
     if hub is not None and hub != LOCAL and not is_remote(hub):
         chosen["hub"] = str(Path(hub).expanduser().absolute())
@@ -193,7 +196,8 @@ def require_rows(source: Source, request: Request) -> Path:
         GateError: none were given; names the command that does.
     """
     if request.eval_data is None:
-        base = " --base-model MODEL" if source.kind == "full" and not request.base_model else ""
+        knows_base = request.base_model or (source.export and source.export.body.parents)
+        base = "" if source.kind != "full" or knows_base else " --base-model MODEL"
         raise GateError(
             f"{request.model_dir} has no report: nothing shows what it is worth",
             found=source.said,
@@ -221,10 +225,12 @@ def publish_run(
 ) -> Artifact[PublicationBody]:
     """Publish what a run made, from its sealed records; its manifest then says where.
 
-    Whatever goes wrong, the run stays as done as it is.
+    Its GGUF files, where they are asked for, are made first. Whatever goes wrong, the run stays as
+    done as it is.
 
     Raises:
         GateError: the run did not end well, or the gate refuses its evidence.
+        ModelError, MissingExtra, ParityError: the model cannot be GGUF, or did not become it.
         AccessError, NetworkError, IntegrityError, StorageError: it was not published, or could not
             be verified after; ends with the command to run again.
     """
@@ -232,8 +238,11 @@ def publish_run(
     with _told_how_to_go_on(command or _command(manifest.run_id, section)):
         require_hub(section, tiers)
         made = evidence(manifest, tiers)
+        if section.quantizations:
+            require_evidence(made, allow=allow)  # what is refused need not be converted
         scratch = tiers.new_scratch("publish")
         try:
+            made |= converted(section, made["export"], tiers, scratch)
             spec = publish_spec(section, tiers, allow=allow, licence=licence, scratch=scratch)
             facts = run_that_trained(manifest, tiers).model_dump(mode="json", by_alias=True)
             effects = {"manifest": facts}
@@ -263,6 +272,7 @@ def publish_spec(
         licence=licence,
         model_card=section.model_card,
         merge_adapters=section.merge_adapters,
+        format=section.format,
         allow=allow,
     )
 
@@ -353,6 +363,8 @@ def _command(reference: str, section: PublishSection) -> str:
         "--no-model-card": not section.model_card,
         "--no-merge-adapters": not section.merge_adapters,
     }
+    if section.format != "safetensors":
+        words += ["--format", section.format, "--quantization", ",".join(section.quantizations)]
     return shlex.join([*words, *(flag for flag, given in switches.items() if given)])
 
 

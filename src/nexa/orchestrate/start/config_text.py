@@ -23,6 +23,7 @@ PUBLISH = """\
 #   private: false
 #   model_card: true
 #   merge_adapters: true
+#   format: safetensors   # or gguf, with quantization: q8_0
 """
 
 Value = str | int | float | bool

@@ -19,7 +19,7 @@ from nexa.core.tiers import Tiers
 from nexa.eval.analyze import contaminated
 from nexa.eval.compare import read_side
 from nexa.eval.metrics import ScoreSpec, score
-from nexa.orchestrate.output import CARD
+from nexa.orchestrate.output import EXPORTED, TRAINED, Card
 from nexa.orchestrate.steps import STEPS
 from nexa.orchestrate.verifying.durable import DurableCheck
 from nexa.publish import layout
@@ -109,21 +109,24 @@ class RunCheck:
     def _output(self, manifest: RunManifest) -> Iterator[Problem]:
         """The folder left to the user, while it still is this run's."""
         folder = self._place(manifest, manifest.output_dir) if manifest.output_dir else None
-        noted = manifest.digests.get("final_model")
-        if folder is None or noted is None or not (folder / CARD).is_file():
-            return
-        data = (folder / CARD).read_bytes()
+        noted = {TRAINED: "final_model", EXPORTED: "export"}
+        for card, role in noted.items():
+            if folder is not None and role in manifest.digests and (folder / card.name).is_file():
+                yield from self._left(folder, card, manifest.digests[role])
+
+    def _left(self, folder: Path, card: Card, noted: str) -> Iterator[Problem]:
+        data = (folder / card.name).read_bytes()
         if sha256_bytes(data) != noted:
             # Another run's model, put here since, is that run's to verify.
             if f'"run_id": "{self.run_id}"'.encode() in data:
-                yield Problem(str(folder / CARD), "was changed after training left it")
+                yield Problem(str(folder / card.name), "was changed after it was left here")
             return
         for name, digest in json.loads(data)["files"].items():
             path = folder / name
             if not path.is_file():
                 yield Problem(str(path), "is missing")
             elif sha256_file(path) != digest:
-                yield Problem(str(path), "was changed after training left it")
+                yield Problem(str(path), "was changed after it was left here")
 
     def _publications(self, manifest: RunManifest) -> Iterator[Problem]:
         """What was published into folders of this machine, unless it was replaced or removed."""

@@ -21,7 +21,7 @@ from nexa.orchestrate.output import CARD, read_output
 from nexa.orchestrate.verifying.durable import DurableCheck
 from nexa.orchestrate.verifying.run import RunCheck
 from nexa.publish import layout
-from nexa.publish.verify import verify_folder
+from nexa.publish.verify import absent, verify_folder
 from nexa.train import checkpoint
 
 REGISTRY = "dataset_registry.yaml"
@@ -70,7 +70,12 @@ def verify(what: str | None, project: Path, expect: str | None = None) -> Verifi
 
 def _folder(folder: Path, expect: str | None) -> Verified:
     checks = verify_folder(folder, expect=expect)
-    return Verified(str(folder), tuple(check.name for check in checks))
+    notes = [
+        f"{file} is not in this folder (sha256 {digest}): the scores are of it, and each GGUF file "
+        "was compared with it"
+        for file, digest in absent(folder).items()
+    ]
+    return Verified(str(folder), tuple(check.name for check in checks), tuple(notes))
 
 
 def _run(run_id: str, tiers: Tiers) -> Verified:
