@@ -137,8 +137,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     from nexa.core.allocator import keep_pages
     from nexa.core.identity import canonical_json, sha256_bytes
     from nexa.lm.chat import ChatTemplate
-    from nexa.lm.load import load_tokenizer
     from nexa.lm.resolve import resolve
+    from nexa.lm.tokenizer import load_tokenizer
 
     keep_pages()  # helps all sides; the eval layer does it, too
     files = resolve(options.model)

@@ -122,7 +122,7 @@ def write_model(source: Path, folder: Path, noise: float, generator: torch.Gener
     """A model folder in float32, each tensor with noise of that share of its spread."""
     folder.mkdir()
     for path in source.iterdir():
-        if path.suffix == ".safetensors" or path.name.endswith(".index.json"):
+        if path.is_dir() or path.suffix == ".safetensors" or path.name.endswith(".index.json"):
             continue
         shutil.copyfile(path, folder / path.name)
     config = json.loads((folder / "config.json").read_bytes())

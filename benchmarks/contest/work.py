@@ -137,7 +137,7 @@ def _trained_on(project: Path) -> tuple[list[TokenRow], dict[str, list[dict[str,
     from nexa.core.config import load_config
     from nexa.core.tiers import Tiers
     from nexa.lm.chat import ChatTemplate
-    from nexa.lm.load import load_tokenizer
+    from nexa.lm.tokenizer import load_tokenizer
     from nexa.orchestrate import plan
     from nexa.orchestrate.run import prepare_only
     from nexa.train.batches import row_order

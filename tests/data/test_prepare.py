@@ -18,8 +18,8 @@ from nexa.core.store import Store
 from nexa.data.prepare import PrepareSpec, prepare
 from nexa.data.sources import sources_of
 from nexa.lm.chat import ChatTemplate
-from nexa.lm.load import load_tokenizer
 from nexa.lm.resolve import ModelFiles
+from nexa.lm.tokenizer import load_tokenizer
 from tests.data.build import pair, record
 from tests.data.conftest import WriteRows
 

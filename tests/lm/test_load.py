@@ -16,8 +16,9 @@ from transformers.utils import logging as transformers_logging
 from nexa.core import events
 from nexa.core.errors import ModelError
 from nexa.core.events import Event
-from nexa.lm.load import load, load_tokenizer, release
+from nexa.lm.load import load, release
 from nexa.lm.resolve import ModelFiles, resolve
+from nexa.lm.tokenizer import load_tokenizer
 from tests.lm.checkpoints import other_weights
 from tests.support.tiny import ARCHITECTURES, write_tiny_model
 

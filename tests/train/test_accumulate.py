@@ -21,8 +21,8 @@ from nexa.core.records import Artifact, DatasetBody
 from nexa.core.store import Store
 from nexa.lm.adapters import LoraSpec, attach
 from nexa.lm.chat import ChatTemplate
-from nexa.lm.load import load_tokenizer
 from nexa.lm.resolve import ModelFiles
+from nexa.lm.tokenizer import load_tokenizer
 from nexa.train.accumulate import Accumulation, _corrected, lack_of_memory
 from nexa.train.batches import Batch, Cut, Step, steps
 from nexa.train.finetune import finetune

@@ -12,8 +12,9 @@ from safetensors.torch import load_file, save_file
 from nexa.core.errors import ConfigError, VocabularyError, WeightsError
 from nexa.lm import load as loading
 from nexa.lm.adapters import LoraSpec
-from nexa.lm.load import load, load_tokenizer, release
+from nexa.lm.load import load, release
 from nexa.lm.resolve import ModelFiles, resolve
+from nexa.lm.tokenizer import load_tokenizer
 from nexa.train import engines
 from nexa.train.batches import TokenRow
 from nexa.train.engines import engine

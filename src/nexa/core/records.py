@@ -335,12 +335,16 @@ class Draft(Generic[B_co]):
 
     `files` maps the name inside the artifact to bytes, or to a path that the step wrote in
     scratch. `name` is the artifact's public name; the version is the store's to give.
+
+    `own` is a folder in which the step wrote every file itself and will write no more: what lies
+    there is moved into the store, where anything else is copied.
     """
 
     kind: str
     name: str
     body: B_co
     files: Mapping[str, bytes | Path] = field(default_factory=dict)
+    own: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -128,8 +128,8 @@ class Store:
         """Where the bytes with this digest are (or would be)."""
         return self.root / "blobs" / digest[:2] / digest
 
-    def put(self, content: bytes | Path) -> str:
-        """Keep bytes or a file; returns the sha256. A file is moved in where it can be linked."""
+    def put(self, content: bytes | Path, *, own: Path | None = None) -> str:
+        """Keep bytes or a file; returns the sha256. Files below `own` are moved in: see `Draft`."""
         digest = sha256_bytes(content) if isinstance(content, bytes) else sha256_file(content)
         target = self.blob(digest)
         # Read again: a blob that was damaged is mended by whoever makes it once more.
@@ -140,7 +140,7 @@ class Store:
             return digest
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            place_file(content, target)
+            place_file(content, target, move=own is not None and content.is_relative_to(own))
         except OSError as error:
             raise storage_error(target, error) from error
         return digest
@@ -187,7 +187,9 @@ class Store:
             len(c) if isinstance(c, bytes) else c.stat().st_size for c in draft.files.values()
         )
         require_space(self.root, size, f"{draft.kind} {draft.name}")
-        files = {name: self.put(content) for name, content in sorted(draft.files.items())}
+        files = {
+            name: self.put(content, own=draft.own) for name, content in sorted(draft.files.items())
+        }
         name = slug(draft.name)
         unnamed = Artifact(
             draft.kind, name, "", draft.body, files, dict(inputs), dict(step), fingerprint
@@ -385,12 +387,16 @@ class Store:
             yield
 
 
-def place_file(source: Path, target: Path) -> None:
-    """Bring a file into the store under its final name, read-only, whole or not at all."""
+def place_file(source: Path, target: Path, *, move: bool = False) -> None:
+    """Bring a file into the store under its final name, read-only, whole or not at all.
+
+    It is copied, for the caller may go on writing to a file of its own; with `move` it is linked
+    where the file system allows, and belongs to the store from then on.
+    """
     aside = _aside(target)
     try:
-        # A copy, not a link: the caller may go on writing to a file of its own.
-        shutil.copyfile(source, aside)
+        if not (move and _linked(source, aside)):
+            shutil.copyfile(source, aside)
         with aside.open("rb") as file:
             os.fsync(file.fileno())
         aside.chmod(0o444)
@@ -398,6 +404,17 @@ def place_file(source: Path, target: Path) -> None:
     finally:
         with contextlib.suppress(OSError):  # a folder that cannot be written has no leftover
             aside.unlink()
+
+
+def _linked(source: Path, target: Path) -> bool:
+    """Whether a hard link could be made; never of a file that has another name already."""
+    if source.stat().st_nlink > 1:
+        return False
+    try:
+        os.link(source, target)
+    except OSError:
+        return False
+    return True
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -35,8 +35,8 @@ from nexa.data.filters.lengths import (
 from nexa.data.filters.split import Placed, place
 from nexa.data.rows import Content, Line, Reject, Row
 from nexa.lm.chat import ChatTemplate
-from nexa.lm.load import load_tokenizer
 from nexa.lm.resolve import ModelFiles
+from nexa.lm.tokenizer import load_tokenizer
 
 TRAIN = "train"
 

@@ -28,8 +28,8 @@ from nexa.data.rows import Reject, Row
 from nexa.data.schemas import SCHEMAS
 from nexa.data.sources import MALFORMED, Source, read_source, tell_shape
 from nexa.lm.chat import ChatTemplate
-from nexa.lm.load import load_tokenizer
 from nexa.lm.resolve import ModelFiles
+from nexa.lm.tokenizer import load_tokenizer
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from nexa.core.errors import ModelError
 from nexa.lm.decoder.generation_model import GenerationModel
 from nexa.lm.decoder.shape import UnsupportedDecoder, shape_of
 from nexa.lm.decoder.weights import load_decoder
-from nexa.lm.load import DTYPES, LoadedModel, load_tokenizer, release_models
+from nexa.lm.load import DTYPES, LoadedModel, release_models
 from nexa.lm.resolve import ModelFiles
+from nexa.lm.tokenizer import load_tokenizer
 
 COMPUTED_DTYPES = ("bfloat16", "float32")
 

@@ -13,8 +13,8 @@ from transformers import PreTrainedTokenizerBase
 from nexa.core import events
 from nexa.core.errors import MissingExtra, ModelError
 from nexa.lm.llama_cpp import INSTALL, LlamaCpp, available
-from nexa.lm.load import load_tokenizer
 from nexa.lm.resolve import ModelFiles
+from nexa.lm.tokenizer import load_tokenizer
 
 # The smallest room that is made for texts, in tokens; it doubles until a text fits.
 ROOM_TOKENS = 1024

@@ -6,9 +6,7 @@ are copied into it in place, which is how base and tuned are evaluated with one 
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,21 +17,20 @@ from safetensors import SafetensorError, safe_open
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     GenerationConfig,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from transformers.initialization import no_init_weights
-from transformers.utils import logging as transformers_logging
 
 from nexa.core import events
 from nexa.core.errors import ModelError, nearest
-from nexa.core.identity import canonical_json, sha256_bytes
-from nexa.lm.folder import is_tokenizer, weight_files
+from nexa.core.identity import sha256_bytes
+from nexa.lm.folder import weight_files
 from nexa.lm.quantized import linear_layers, quantize_layer, quantize_linears
 from nexa.lm.resolve import ModelFiles
+from nexa.lm.tokenizer import first_line, load_tokenizer, quiet, release_tokenizers, view
 
 DTYPES: dict[str, torch.dtype] = {
     "bfloat16": torch.bfloat16,
@@ -93,7 +90,6 @@ class _Slot:
 
 
 _slots: dict[tuple[str, str], _Slot] = {}
-_tokenizers: dict[str, PreTrainedTokenizerBase] = {}
 
 
 def load(files: ModelFiles, *, dtype: str = "bfloat16") -> LoadedModel:
@@ -115,7 +111,7 @@ def load(files: ModelFiles, *, dtype: str = "bfloat16") -> LoadedModel:
             found="known: " + ", ".join(DTYPES),
             fix=nearest(dtype, DTYPES),
         )
-    with _view(files) as folder, _quiet():
+    with view(files) as folder, quiet():
         config = _config(folder, files)
         key = (f"{_architecture(config)} {files.trusted}", dtype)
         _require_tied_head(files, config)
@@ -166,31 +162,6 @@ def load_quantized(files: ModelFiles, *, dtype: str, double: bool = True) -> Pre
     return model
 
 
-def load_tokenizer(files: ModelFiles) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model; equal files give the one tokenizer that is there already.
-
-    Raises:
-        ModelError: transformers cannot build it.
-    """
-    parts = {name: sha for name, sha in files.files.items() if is_tokenizer(name)}
-    # The class may hang on the model's type, and on whether its own code may be run.
-    kind = {"model_type": files.config.get("model_type"), "trusted": str(files.trusted)}
-    key = sha256_bytes(canonical_json({**parts, **kind}))
-    if key not in _tokenizers:
-        with _view(files) as folder, _quiet():
-            try:
-                tokenizer = AutoTokenizer.from_pretrained(
-                    folder, local_files_only=True, trust_remote_code=files.trusted
-                )
-            except (ValueError, OSError, KeyError, ImportError) as error:
-                raise ModelError(
-                    f"cannot load the tokenizer of {files.name}", found=_first_line(error)
-                ) from error
-        tokenizer.name_or_path = files.name
-        _tokenizers[key] = tokenizer
-    return _tokenizers[key]
-
-
 def stored_tensors(files: ModelFiles) -> Iterator[tuple[str, torch.Tensor]]:
     """The tensors of a model's files one by one, as they are stored.
 
@@ -204,7 +175,7 @@ def stored_tensors(files: ModelFiles) -> Iterator[tuple[str, torch.Tensor]]:
 
 def release() -> None:
     """Forget every loaded model and tokenizer: see `release_models`."""
-    _tokenizers.clear()
+    release_tokenizers()
     release_models()
 
 
@@ -224,7 +195,7 @@ def _skeleton(files: ModelFiles, *, dtype: str) -> PreTrainedModel:
     Raises:
         ModelError: as `load`, but for the tensors.
     """
-    with _view(files) as folder, _quiet():
+    with view(files) as folder, quiet():
         config = _config(folder, files)
         _require_tied_head(files, config)
         try:
@@ -236,7 +207,7 @@ def _skeleton(files: ModelFiles, *, dtype: str) -> PreTrainedModel:
                     trust_remote_code=files.trusted,
                 )
         except (ValueError, OSError, KeyError) as error:
-            raise ModelError(f"cannot load {files.name}", found=_first_line(error)) from error
+            raise ModelError(f"cannot load {files.name}", found=first_line(error)) from error
         _take_token_ids(model, config, folder)
     model.name_or_path = model.config._name_or_path = files.name
     model.tie_weights()  # what transformers would have done while it initialised
@@ -257,7 +228,7 @@ def _config(folder: Path, files: ModelFiles) -> PretrainedConfig:
         )
     except (ValueError, OSError, KeyError, TypeError) as error:
         raise ModelError(
-            f"transformers cannot read the config of {files.name}", found=_first_line(error)
+            f"transformers cannot read the config of {files.name}", found=first_line(error)
         ) from error
     return config
 
@@ -285,7 +256,7 @@ def _fresh(folder: Path, files: ModelFiles, config: PretrainedConfig, dtype: str
             output_loading_info=True,
         )
     except (ValueError, OSError, KeyError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"cannot load {files.name}", found=_first_line(error)) from error
+        raise ModelError(f"cannot load {files.name}", found=first_line(error)) from error
     model, report = loaded
     _require_whole(files, report)
     tensors = {**dict(model.named_parameters()), **_saved_buffers(model)}
@@ -388,41 +359,6 @@ def _shapes(file: Any) -> Iterator[tuple[str, tuple[int, ...]]]:
         yield name, tuple(file.get_slice(name).get_shape())
 
 
-@contextlib.contextmanager
-def _view(files: ModelFiles) -> Iterator[Path]:
-    """A folder that shows the model's own files and nothing else.
-
-    Beside an `adapter_config.json`, transformers would load another model than the one hashed.
-    """
-    with tempfile.TemporaryDirectory(prefix="nexa-model-") as view:
-        for name in files.files:
-            if not name.startswith("adapter/"):
-                (Path(view) / name).symlink_to(files.folder / name)
-        yield Path(view)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers' bars and warnings off the terminal, for the length of a block.
-
-    What its loading report would warn of is an error here.
-    """
-    verbosity = transformers_logging.get_verbosity()
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bars:
-            transformers_logging.enable_progress_bar()
-
-
 def _some(names: list[str], limit: int = 5) -> str:
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

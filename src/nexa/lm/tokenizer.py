@@ -7,18 +7,25 @@ tells, wherever tokenizer_config.json names the tokenizer's class.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
 
+from nexa.core.errors import ModelError
 from nexa.core.identity import canonical_json, sha256_bytes
 from nexa.lm.folder import is_tokenizer
+from nexa.lm.resolve import ModelFiles
 
 # By their files' digest: a folder and the copy of it that was just written have the same one.
 _read: dict[str, PreTrainedTokenizerBase] = {}
 KEPT = 4
+_tokenizers: dict[str, PreTrainedTokenizerBase] = {}
 
 
 def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -29,18 +36,24 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """
     config = _config(folder)
     if config is None:
-        found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True
-        )
-        return found
+        return _read_folder(folder)
     files = sorted(path for path in folder.iterdir() if is_tokenizer(path.name))
     told: dict[str, Any] = {path.name: sha256_bytes(path.read_bytes()) for path in files}
     key = sha256_bytes(canonical_json([told, config.model_type, config.tokenizer_class]))
     if key not in _read:
         while len(_read) >= KEPT:
             del _read[next(iter(_read))]
-        _read[key] = AutoTokenizer.from_pretrained(folder, local_files_only=True, config=config)
+        _read[key] = _read_folder(folder)
     return _read[key]
+
+
+def _read_folder(folder: Path, *, trusted: bool = False) -> PreTrainedTokenizerBase:
+    config = None if trusted else _config(folder)
+    known = {} if config is None else {"config": config}
+    found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=trusted, **known
+    )
+    return found
 
 
 def _config(folder: Path) -> Any:
@@ -64,3 +77,72 @@ def _object(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def load_tokenizer(files: ModelFiles) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model; equal files give the one tokenizer that is there already.
+
+    Python code that the model brings is run if `files.trusted` says so, and never else.
+
+    Raises:
+        ModelError: transformers cannot build it.
+    """
+    parts = {name: sha for name, sha in files.files.items() if is_tokenizer(name)}
+    # The class may hang on the model's type, and on whether its own code may be run.
+    kind = {"model_type": files.config.get("model_type"), "trusted": str(files.trusted)}
+    key = sha256_bytes(canonical_json({**parts, **kind}))
+    if key not in _tokenizers:
+        with view(files) as folder, quiet():
+            try:
+                tokenizer = _read_folder(folder, trusted=files.trusted)
+            except (ValueError, OSError, KeyError, ImportError) as error:
+                raise ModelError(
+                    f"cannot load the tokenizer of {files.name}", found=first_line(error)
+                ) from error
+        tokenizer.name_or_path = files.name
+        _tokenizers[key] = tokenizer
+    return _tokenizers[key]
+
+
+def release_tokenizers() -> None:
+    """Forget every tokenizer that `load_tokenizer` gave."""
+    _tokenizers.clear()
+
+
+# -- what loading a model needs too --------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def view(files: ModelFiles) -> Iterator[Path]:
+    """A folder that shows the model's own files and nothing else.
+
+    Beside an `adapter_config.json`, transformers would load another model than the one hashed.
+    """
+    with tempfile.TemporaryDirectory(prefix="nexa-model-") as view:
+        for name in files.files:
+            if not name.startswith("adapter/"):
+                (Path(view) / name).symlink_to(files.folder / name)
+        yield Path(view)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers' bars and warnings off the terminal, for the length of a block.
+
+    What its loading report would warn of is an error here.
+    """
+    verbosity = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, or its name."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

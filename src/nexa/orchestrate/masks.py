@@ -7,8 +7,8 @@ from pathlib import Path
 from nexa.core.tiers import Tiers
 from nexa.data.mask import MaskedRow, mask_file
 from nexa.lm.chat import ChatTemplate
-from nexa.lm.load import load_tokenizer
 from nexa.lm.resolve import Source, resolve
+from nexa.lm.tokenizer import load_tokenizer
 from nexa.orchestrate.data_files import place_of
 from nexa.orchestrate.models import run_of
 

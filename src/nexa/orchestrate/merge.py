@@ -18,6 +18,7 @@ from nexa.core.events import emit
 from nexa.core.identity import slug
 from nexa.core.records import Artifact
 from nexa.core.tiers import Tiers
+from nexa.lm.folder import hash_ahead
 from nexa.lm.resolve import ALIASES, ModelFiles, Source
 from nexa.orchestrate import export
 from nexa.orchestrate.adoption import FLAG
@@ -234,9 +235,11 @@ def _opening(request: Request, project: Path) -> tuple[Tiers, _Work]:
     tell_place(tiers)
     given = read_recipe(Path(request.models[0])) if _is_recipe(request) else None
     _require_said_once(request)
+    named = given.references if given else request.models
+    hash_ahead([Path(reference).expanduser() for reference in named])
     subjects = {
         reference: detect(reference, tiers, source=_source(reference, request))
-        for reference in (given.references if given else request.models)
+        for reference in named
     }
     recipe = given or _recipe(request, adapters=_are_adapters(subjects, request.models))
     for reference in recipe.references:

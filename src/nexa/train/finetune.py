@@ -24,7 +24,7 @@ from nexa.core.records import Artifact, CheckpointBody, DatasetBody, Draft
 from nexa.core.store import Store, write_atomic
 from nexa.lm import adapters
 from nexa.lm.chat import ChatTemplate
-from nexa.lm.load import load_tokenizer
+from nexa.lm.tokenizer import load_tokenizer
 from nexa.train import checkpoint, guards, optim, resume
 from nexa.train.checkpoint import RunState
 from nexa.train.engines import engine
@@ -88,7 +88,7 @@ def finetune(
     with _scratch(spec) as folder, torch.random.fork_rng(devices=[]):
         run = _run(spec, data, allocator, watch, folder)
         body = _body(spec, run, data, chat)
-        draft = Draft("checkpoint", spec.name, body, run.files)
+        draft = Draft("checkpoint", spec.name, body, run.files, own=folder)
         weakref.finalize(draft, shutil.rmtree, folder, ignore_errors=True)
     return draft
 

@@ -23,8 +23,8 @@ from nexa.core.store import Store
 from nexa.lm import adapters
 from nexa.lm.adapters import LoraSpec
 from nexa.lm.chat import ChatTemplate
-from nexa.lm.load import load_tokenizer
 from nexa.lm.resolve import ModelFiles
+from nexa.lm.tokenizer import load_tokenizer
 
 # How an adapter may begin and still be a change of the base as its file holds it. PiSSA, OLoRA,
 # CorDA and LoftQ take a part out of the base first: merged into the whole base it would be there

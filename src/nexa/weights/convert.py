@@ -93,7 +93,7 @@ def _convert(
         parity=parity.to_json(),
         passed=parity.passed,
     )
-    return Draft("export", spec.name, body, parity_files(out, parity.to_json()))
+    return Draft("export", spec.name, body, parity_files(out, parity.to_json()), own=out)
 
 
 def _safetensors(spec: ConvertSpec, out: Path) -> Parity:

@@ -112,7 +112,9 @@ def _merge(
         parity=parity.to_json(),
         passed=parity.passed,
     )
-    return Draft("export", spec.name or checkpoint.name, body, parity_files(out, parity.to_json()))
+    return Draft(
+        "export", spec.name or checkpoint.name, body, parity_files(out, parity.to_json()), own=out
+    )
 
 
 def tuned_weights(base: Path, trained: Path, checkpoint: CheckpointBody | AdoptedBody) -> Tuned:

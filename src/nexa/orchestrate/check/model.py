@@ -15,7 +15,7 @@ from nexa.core.errors import ModelError, NothingTrained, VocabularyError, Weight
 from nexa.core.events import progress
 from nexa.lm import adapters
 from nexa.lm.folder import weight_files
-from nexa.lm.load import load_tokenizer
+from nexa.lm.tokenizer import load_tokenizer
 from nexa.orchestrate import plan
 from nexa.orchestrate.check.state import Flight
 from nexa.orchestrate.model_shape import shape_of

@@ -27,8 +27,8 @@ from nexa.core.store import Store
 from nexa.core.tiers import Tiers
 from nexa.lm import adapters
 from nexa.lm.chat import ChatTemplate
-from nexa.lm.load import load_tokenizer
 from nexa.lm.resolve import ModelFiles, resolve
+from nexa.lm.tokenizer import load_tokenizer
 from nexa.orchestrate import plan
 from nexa.orchestrate.check.stand_ins import NAME, StandIns
 from nexa.orchestrate.runner import run_step

@@ -16,8 +16,8 @@ from nexa.data.prepare import PrepareSpec
 from nexa.data.rows import Reject, Row
 from nexa.data.sources import read_source, tell_shape
 from nexa.lm.chat import ChatTemplate, Rendered
-from nexa.lm.load import load_tokenizer
 from nexa.lm.resolve import ModelFiles
+from nexa.lm.tokenizer import load_tokenizer
 from nexa.orchestrate import plan
 from nexa.orchestrate.check import sources
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from nexa.core.errors import ModelError
+from nexa.core.hardware import usable_cores
 from nexa.lm.llama_cpp import LlamaCpp, available, runtime_version
 from nexa.weights.checks import Check
 from nexa.weights.probes import NASTY, nasty_ids
@@ -84,7 +85,10 @@ def runtime_checks(
 
 
 def _ask(gguf: Path, texts: Sequence[Sequence[int]]) -> Told:
-    with LlamaCpp.open(gguf, positions=max(map(len, texts)) + 1) as runtime:
+    # Half of the cores: with all of them, its threads and torch's wait for each other by spinning,
+    # and both take three times as long.
+    threads = max(1, usable_cores() // 2)
+    with LlamaCpp.open(gguf, positions=max(map(len, texts)) + 1, threads=threads) as runtime:
         found = [runtime.log_probs(ids, start=len(ids) - 1)[0] for ids in texts[:TEXTS]]
         return Told([runtime.tokenize(text) for text in NASTY], found)
 

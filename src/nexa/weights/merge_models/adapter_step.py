@@ -17,8 +17,8 @@ from nexa.core.records import AdoptedBody, Artifact, Draft
 from nexa.core.store import Store
 from nexa.lm import adapters
 from nexa.lm.chat import ChatTemplate
-from nexa.lm.load import load_tokenizer
 from nexa.lm.resolve import ModelFiles
+from nexa.lm.tokenizer import load_tokenizer
 from nexa.weights.merge_models.adapters import MergedAdapters, merge_adapters
 from nexa.weights.merge_models.methods import Method, Options
 

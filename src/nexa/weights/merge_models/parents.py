@@ -14,9 +14,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
+from transformers import AutoConfig, PretrainedConfig
 
 from nexa.core.errors import ModelError
+from nexa.lm.decoder.model import EMBEDDING, HEAD
+from nexa.lm.decoder.shape import UnsupportedDecoder, shape_of
 from nexa.lm.folder import weight_files
 from nexa.lm.resolve import ModelFiles
 
@@ -121,7 +123,7 @@ def read_parent(files: ModelFiles) -> Parent:
         )
     if files.brings_code:
         raise ModelError(f"{files.name} brings Python code of its own: such models are not merged")
-    config = _config(files)
+    config, tied = _told(files)
     stored = _stored(files)
     integers = [name for name, tensor in stored.items() if tensor.kind not in FLOATS]
     if integers:
@@ -130,17 +132,35 @@ def read_parent(files: ModelFiles) -> Parent:
             found=some([f"{name} ({stored[name].kind})" for name in integers]),
             fix="use the model's original weights",
         )
-    stack, layers, outer = _layers(files, stored, int(config.num_hidden_layers))
-    told = config.to_dict()
-    return Parent(files, told, bool(config.tie_word_embeddings), stored, layers, outer, stack)
+    stack, layers, outer = _layers(files, stored, int(config["num_hidden_layers"]))
+    return Parent(files, config, tied, stored, layers, outer, stack)
 
 
 def ends_of(parent: Parent) -> Ends:
-    """Which tensors are embedding and head: the model is built without memory, only to be asked.
+    """Which tensors are embedding and head.
 
     Raises:
         ModelError: it is no causal language model, or keeps them under other names.
     """
+    try:
+        shape_of(parent.config)
+        ends = Ends(EMBEDDING, HEAD)
+    except UnsupportedDecoder:
+        ends = _asked_ends(parent)
+    if ends.embedding not in parent.stored:
+        raise ModelError(
+            f"{parent.name} keeps its embedding under another name than transformers",
+            found=f"no {ends.embedding} among its {len(parent.stored)} tensors",
+            fix="load it with transformers and save it again: save_pretrained",
+        )
+    return ends
+
+
+def _asked_ends(parent: Parent) -> Ends:
+    """Of a family that the decoder does not know: built without memory, only to be asked."""
+    # Only here: importing it takes longer than merging a small model.
+    from transformers import AutoModelForCausalLM
+
     try:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(_config(parent.files))
@@ -150,14 +170,7 @@ def ends_of(parent: Parent) -> Ends:
         ) from error
     modules = {id(module): name for name, module in model.named_modules()}
     inner, outer = model.get_input_embeddings(), model.get_output_embeddings()
-    ends = Ends(f"{modules[id(inner)]}.weight", f"{modules[id(outer)]}.weight")
-    if ends.embedding not in parent.stored:
-        raise ModelError(
-            f"{parent.name} keeps its embedding under another name than transformers",
-            found=f"no {ends.embedding} among its {len(parent.stored)} tensors",
-            fix="load it with transformers and save it again: save_pretrained",
-        )
-    return ends
+    return Ends(f"{modules[id(inner)]}.weight", f"{modules[id(outer)]}.weight")
 
 
 def compare(parents: Sequence[Parent], owner: int) -> tuple[dict[str, Any], list[str]]:
@@ -191,6 +204,18 @@ def some(names: Sequence[str]) -> str:
 
 
 # -- reading -------------------------------------------------------------------------------------
+
+
+def _told(files: ModelFiles) -> tuple[dict[str, Any], bool]:
+    """What config.json says, and whether it ties the embeddings.
+
+    Of a family that the decoder does not know, transformers is asked for what is left out.
+    """
+    try:
+        return files.config, shape_of(files.config).tied
+    except UnsupportedDecoder:
+        config = _config(files)
+        return config.to_dict(), bool(config.tie_word_embeddings)
 
 
 def _config(files: ModelFiles) -> PretrainedConfig:
@@ -244,21 +269,29 @@ def _layers(
 
 def _differences(first: Parent, other: Parent) -> list[str]:
     """What the two configs say differently, a line each."""
+    if _effective(first.config) == _effective(other.config):
+        return []
+    # Only one of the files may say what is the default: transformers' code knows.
+    ours, theirs = _config(first.files).to_dict(), _config(other.files).to_dict()
     keys = ["model_type"]
-    if first.config["model_type"] == other.config["model_type"]:
-        keys = sorted(first.config.keys() | other.config.keys())
-    # What transformers' code does not know by default is a remark of whoever wrote the file.
-    known = set(AutoConfig.for_model(first.config["model_type"]).to_dict())
+    if ours["model_type"] == theirs["model_type"]:
+        keys = sorted(ours.keys() | theirs.keys())
+    # What it does not know by default is a remark of whoever wrote the file.
+    known = set(AutoConfig.for_model(ours["model_type"]).to_dict())
     return [
-        f"{key}: {first.config.get(key)!r} in {first.name}, {other.config.get(key)!r} in "
-        f"{other.name}"
+        f"{key}: {ours.get(key)!r} in {first.name}, {theirs.get(key)!r} in {other.name}"
         for key in keys
         if key in known
         and _counts(key)
         and key not in first.per_layer
         and key not in other.per_layer
-        and _plain(first.config.get(key)) != _plain(other.config.get(key))
+        and _plain(ours.get(key)) != _plain(theirs.get(key))
     ]
+
+
+def _effective(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a config could change what is computed."""
+    return {key: _plain(value) for key, value in config.items() if _counts(key)}
 
 
 def _counts(key: str) -> bool:

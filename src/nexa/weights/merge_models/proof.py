@@ -19,8 +19,8 @@ from torch import Tensor
 
 from nexa.core.errors import ModelError
 from nexa.lm.folder import digests
-from nexa.lm.load import load_tokenizer
 from nexa.lm.resolve import ModelFiles
+from nexa.lm.tokenizer import load_tokenizer
 from nexa.weights.checks import Check, Parity
 from nexa.weights.folder import config_differences
 from nexa.weights.merge_models.execute import Parents

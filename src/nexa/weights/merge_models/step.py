@@ -91,7 +91,7 @@ def _merge(spec: MergeModelsSpec, plan: Plan, out: Path) -> Draft[ExportBody]:
         parity=parity.to_json(),
         passed=parity.passed,
     )
-    return Draft("export", spec.name, body, parity_files(out, parity.to_json()))
+    return Draft("export", spec.name, body, parity_files(out, parity.to_json()), own=out)
 
 
 def size_bytes(plan: Plan, dtype: str) -> int:

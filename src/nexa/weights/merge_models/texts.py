@@ -9,8 +9,8 @@ from nexa.core.errors import TemplateError
 from nexa.core.events import emit
 from nexa.lm.chat import ChatTemplate
 from nexa.lm.folder import is_tokenizer, read_json
-from nexa.lm.load import load_tokenizer
 from nexa.lm.resolve import ModelFiles
+from nexa.lm.tokenizer import load_tokenizer
 from nexa.weights.checks import Check
 from nexa.weights.folder import copy_tokenizer, write_generation_config
 from nexa.weights.probes import nasty_ids

@@ -14,8 +14,8 @@ from typing import Any
 
 from nexa.core.errors import ModelError
 from nexa.lm.folder import is_tokenizer, read_json
-from nexa.lm.load import load_tokenizer
 from nexa.lm.resolve import ModelFiles
+from nexa.lm.tokenizer import load_tokenizer
 
 SHOWN_ROWS = 20
 ROLES = ("bos_token", "eos_token", "pad_token", "unk_token")
