@@ -60,6 +60,46 @@ def test_a_blob_is_read_only_and_apart_from_the_file_it_came_from(
     assert store.blob(store.put(b"bytes")).stat().st_mode & 0o777 == 0o444
 
 
+def test_a_file_of_the_step_s_own_is_moved_in_and_not_copied(store: Store, tmp_path: Path) -> None:
+    own = tmp_path / "made"
+    own.mkdir()
+    source = own / "weights"
+    source.write_bytes(b"weights")
+    inode = source.stat().st_ino
+    blob = store.blob(store.put(source, own=own))
+    assert blob.stat().st_ino == inode
+    assert blob.stat().st_mode & 0o777 == 0o444
+    assert hidden(store.root) == []
+
+
+def test_what_lies_elsewhere_or_has_another_name_is_copied(store: Store, tmp_path: Path) -> None:
+    own = tmp_path / "made"
+    own.mkdir()
+    outside = tmp_path / "the user's"
+    outside.write_bytes(b"theirs")
+    os.link(outside, own / "linked")
+    beside = tmp_path / "beside"
+    beside.write_bytes(b"elsewhere")
+    for source in (own / "linked", beside):
+        blob = store.blob(store.put(source, own=own))
+        assert blob.stat().st_ino != source.stat().st_ino
+        assert source.stat().st_mode & 0o200  # and can be written as before
+        assert blob.read_bytes() == source.read_bytes()
+
+
+def test_an_own_file_on_another_file_system_is_copied(store: Store) -> None:
+    shared = Path("/dev/shm")
+    if not shared.is_dir() or shared.stat().st_dev == store.root.parent.stat().st_dev:
+        pytest.skip("needs a second file system")
+    own = shared / f"nexa-own-{os.getpid()}"
+    own.mkdir()
+    try:
+        (own / "weights").write_bytes(b"weights")
+        assert store.blob(store.put(own / "weights", own=own)).read_bytes() == b"weights"
+    finally:
+        shutil.rmtree(own)
+
+
 def test_an_artifact_gets_its_readable_names_back(store: Store, tmp_path: Path) -> None:
     sealed = seal(store, files={"model/config.json": b"{}", "README.md": b"hello"})
     folder = store.checkout(sealed, tmp_path / "out")

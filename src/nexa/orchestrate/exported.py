@@ -127,7 +127,9 @@ def proof(parity: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "proof", f"{passed} of {len(checks)} checks passed (parity.json)"
     for check in checks:
         if "kl" in check["name"].lower().split("_") and isinstance(check["value"], float):
-            yield "KL divergence", f"{check['value']:.3g} nats a token (limit {check['limit']})"
+            by = ", llama.cpp's logits" if check["name"].startswith("runtime") else ""
+            told = f"{check['value']:.3g} nats a token (limit {check['limit']})"
+            yield f"KL divergence{by}", told
 
 
 def how_to_run(artifact: Artifact[Any]) -> list[str]:
