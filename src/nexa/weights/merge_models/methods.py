@@ -119,7 +119,7 @@ def check(method: Method, options: Options, *, models: int, base: bool) -> None:
     if needs.base and not base:
         raise UsageError(
             f"{method} needs the base that its models were trained from",
-            fix="name it: base_model in a recipe",
+            fix="name it: --base-model, or base_model in a recipe",
         )
     if "weight" in needs.numbers:
         _check_weights(method, options, models)
