@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,11 +10,16 @@ import torch
 
 from nexa.core.errors import ParityError
 from nexa.weights.folder import write_weights
-from nexa.weights.merging import Change, MergedWeights
-from nexa.weights.parity import tensor_checks
+from nexa.weights.merging import Change, MergedWeights, Tuned
+from nexa.weights.parity import TensorLook
+from nexa.weights.tensors import model_weights
 from tests.weights.conftest import Merged
 
 TARGET = "model.layers.0.self_attn.q_proj.weight"
+
+
+def look(folder: Path, tuned: Tuned) -> TensorLook:
+    return TensorLook(model_weights(folder), tuned, torch.bfloat16)
 
 
 def test_an_honest_merge_passes_every_check(merged: Merged) -> None:
@@ -148,7 +154,7 @@ def test_a_tensor_of_another_shape_is_named(merged: Merged) -> None:
     merged.edit_tensors(lambda tensors: tensors.update({TARGET: tensors[TARGET][:-1]}))
 
     # Only the stored tensors are asked: transformers refuses such a file by itself.
-    checks = {c.name: c for c in tensor_checks(merged.folder, merged.tuned, dtype="bfloat16")}
+    checks = {c.name: c for c in look(merged.folder, merged.tuned).checks()}
     assert checks["tensors_exact"].value == [TARGET]
 
 
@@ -203,7 +209,7 @@ def test_a_module_whose_change_is_zero_is_no_fault(merged: Merged) -> None:
     tuned = MergedWeights(merged.tuned.base, changes, tied=merged.tuned.tied)
     write_weights(tuned, merged.folder, dtype="bfloat16")
 
-    checks = {check.name: check for check in tensor_checks(merged.folder, tuned, dtype="bfloat16")}
+    checks = {check.name: check for check in look(merged.folder, tuned).checks()}
 
     assert all(check.passed for check in checks.values())
     assert checks["applied_once"].value == 1.0

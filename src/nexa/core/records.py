@@ -220,8 +220,8 @@ class ExportBody(Body):
     format: Literal["safetensors", "gguf"] = Field(description="file format of the weights")
     dtype: str = Field(description="of the stored weights; of GGUF its quantisation, e.g. `q4_k_m`")
     base: ModelRef = Field(
-        description="what the adapter was merged into; of a conversion or a merge of models, the "
-        "model it was made from"
+        description="what the adapter was merged into; of a merge of models its base or its first "
+        "model, of a conversion the base of what was converted, or that model itself"
     )
     parents: list[ModelRef] | None = Field(
         default=None, description="the models that were merged, in order", exclude_if=_is_none

@@ -36,19 +36,18 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """
     config = _config(folder)
     if config is None:
-        return _read_folder(folder)
+        return _read_folder(folder, None)
     files = sorted(path for path in folder.iterdir() if is_tokenizer(path.name))
     told: dict[str, Any] = {path.name: sha256_bytes(path.read_bytes()) for path in files}
     key = sha256_bytes(canonical_json([told, config.model_type, config.tokenizer_class]))
     if key not in _read:
         while len(_read) >= KEPT:
             del _read[next(iter(_read))]
-        _read[key] = _read_folder(folder)
+        _read[key] = _read_folder(folder, config)
     return _read[key]
 
 
-def _read_folder(folder: Path, *, trusted: bool = False) -> PreTrainedTokenizerBase:
-    config = None if trusted else _config(folder)
+def _read_folder(folder: Path, config: Any, *, trusted: bool = False) -> PreTrainedTokenizerBase:
     known = {} if config is None else {"config": config}
     found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
         folder, local_files_only=True, trust_remote_code=trusted, **known
@@ -94,7 +93,8 @@ def load_tokenizer(files: ModelFiles) -> PreTrainedTokenizerBase:
     if key not in _tokenizers:
         with view(files) as folder, quiet():
             try:
-                tokenizer = _read_folder(folder, trusted=files.trusted)
+                config = None if files.trusted else _config(folder)
+                tokenizer = _read_folder(folder, config, trusted=files.trusted)
             except (ValueError, OSError, KeyError, ImportError) as error:
                 raise ModelError(
                     f"cannot load the tokenizer of {files.name}", found=first_line(error)

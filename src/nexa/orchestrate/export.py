@@ -31,10 +31,9 @@ from nexa.weights.convert import ConvertSpec
 from nexa.weights.folder import SHARD_BYTES
 from nexa.weights.gguf.mixes import MIXES
 from nexa.weights.merge_adapter import MergeSpec
-from nexa.weights.merge_models.recipe import Dtype
+from nexa.weights.merge_models.recipe import DTYPES, Dtype
 
 Format = Literal["safetensors", "gguf"]
-DTYPES: tuple[Dtype, ...] = ("bfloat16", "float16", "float32")
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def write_folder(run: Run, artifact: Artifact[Any], folder: Path, command: str) 
         "command": command,
         "records": dict(sorted(run.ledger.manifest.outputs.items())),
     }
-    write_output(folder, files, facts, EXPORTED)
+    write_output(folder, files, facts, EXPORTED, sealed=artifact.files)
     digests = {**run.ledger.manifest.digests, "export": sha256_file(folder / EXPORTED.name)}
     run.ledger.amend(output_dir=str(folder.absolute()), digests=digests)
     sizes = {name: (folder / name).stat().st_size for name in sorted(files)}

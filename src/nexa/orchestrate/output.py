@@ -96,15 +96,24 @@ def _strangers(folder: Path) -> list[str]:
 
 
 def write_output(
-    folder: Path, files: Mapping[str, Path], facts: Mapping[str, Any], card: Card = TRAINED
+    folder: Path,
+    files: Mapping[str, Path],
+    facts: Mapping[str, Any],
+    card: Card = TRAINED,
+    *,
+    sealed: Mapping[str, str] | None = None,
 ) -> None:
     """Make `folder` hold `files` (name -> source) and the card, which tells `facts` of them.
 
     What an earlier run left there is replaced; a file that is already the same is not written.
     The card goes first, marked as unfinished, and last: a folder whose writing was stopped is
-    known as Nexa's own to the next run, and is not published.
+    known as Nexa's own to the next run, and is not published. `sealed` has the digests of files
+    that a record names: they are not read once more for it.
     """
-    digests = {name: sha256_file(source) for name, source in sorted(files.items())}
+    digests = {
+        name: (sealed or {}).get(name) or sha256_file(source)
+        for name, source in sorted(files.items())
+    }
     before = _read_card(folder, card)["files"] if (folder / card.name).exists() else {}
     size = sum(source.stat().st_size for source in files.values())
     require_space(folder, size, f"{card.what} in {folder}")

@@ -31,8 +31,6 @@ from nexa.publish.ollama import ollama_files
 from nexa.publish.records import MODEL, Records, RunFacts, gguf_roles, read_records
 from nexa.publish.rederive import report_problems, scores_problems
 
-PROVES = "This proves that nothing was changed since publication, not who published it."
-
 
 @dataclass(frozen=True)
 class Check:

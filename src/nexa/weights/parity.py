@@ -108,11 +108,6 @@ def prove(
 # -- tensors: what is stored ---------------------------------------------------------------------
 
 
-def tensor_checks(folder: Path, tuned: Tuned, *, dtype: str) -> Iterator[Check]:
-    """Every stored tensor against the merged one, and how much of the change is there."""
-    yield from TensorLook(model_weights(folder), tuned, getattr(torch, dtype)).checks()
-
-
 class TensorLook:
     """Stored tensors against merged ones, each read, merged and compared once.
 

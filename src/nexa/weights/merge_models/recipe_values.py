@@ -63,7 +63,6 @@ KIN = {
     "arcee_fusion": "the nearest is ties",
 }
 OTHER_DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "float64": "float32"}
-_WANTED = {"density": "a number from 0 to 1", **dict.fromkeys(FLAGS, "true or false")}
 _WORDS = {"true": 1.0, "yes": 1.0, "on": 1.0, "false": 0.0, "no": 0.0, "off": 0.0}
 
 
