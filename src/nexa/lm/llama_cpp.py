@@ -53,6 +53,9 @@ LOG = "log"
 ASSERTION = "GGML_ASSERT"
 ERROR = re.compile(r"[\d.]+ E (cmn +|srv +)?\w+: (error loading model: )*")
 END_WAIT_S = 10
+# llama.cpp writes its log in a thread of its own, some moments after the refusal it explains.
+LOG_WAIT_S = 5
+LOG_POLL_S = 0.01
 
 
 def available() -> str | None:
@@ -293,16 +296,33 @@ class LlamaCpp:
         return answer
 
     def _complaint(self, *, loading: bool) -> str:
-        """Why it ended, as far as it wrote so."""
+        """Why it ended or refused, as far as it wrote so."""
+        if loading:
+            return self._refusal()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(END_WAIT_S)
-        lines = (self._folder / LOG).read_text(errors="replace").splitlines()
-        asserted = [line[line.index(ASSERTION) :] for line in lines if ASSERTION in line]
-        # `0.00.005.793 E llama_model_load: error loading model: ...`; while it runs, such a line
-        # is of a request that it refused.
-        errors = [ERROR.sub("", line) for line in lines if ERROR.match(line)] if loading else []
-        told = asserted[:1] or errors[:1] or (lines[-1:] if loading else [])
-        return told[0] if told else f"exit code {self._process.returncode}"
+        asserted = [line for line in self._log() if line.startswith(ASSERTION)]
+        # Other lines of its log are of requests that it refused.
+        return asserted[0] if asserted else f"exit code {self._process.returncode}"
+
+    def _refusal(self) -> str:
+        """Why it cannot load the file: what llama.cpp says of it, or else how its process ended."""
+        deadline = time.monotonic() + LOG_WAIT_S
+        while True:
+            ended = self._process.poll() is not None or time.monotonic() > deadline
+            lines = self._log()
+            said = [line for line in lines if line.startswith(ASSERTION)]
+            # `0.00.005.793 E llama_model_load: error loading model: ...`
+            said += [ERROR.sub("", line) for line in lines if ERROR.match(line)]
+            if said or ended:
+                return [*said, *lines[-1:], f"exit code {self._process.returncode}"][0]
+            time.sleep(LOG_POLL_S)
+
+    def _log(self) -> list[str]:
+        """The whole lines that it has written, assertions without what stands before them."""
+        written = (self._folder / LOG).read_text(errors="replace")
+        lines = written[: written.rfind("\n") + 1].splitlines()
+        return [line[max(line.find(ASSERTION), 0) :] for line in lines]
 
 
 class _Connection(HTTPConnection):

@@ -2,8 +2,8 @@
 
 A file that breaks one of llama.cpp's assertions ends its process, which must not be the user's.
 What it shall run comes in as one line of JSON on standard input; a line goes out on standard output
-as soon as it answers on its socket; what it complains of goes to standard error. It ends with its
-parent.
+as soon as it answers on its socket, or cannot; what it complains of goes to standard error. It ends
+with its parent, not before: llama.cpp writes its log in a thread, which an early end would cut off.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import traceback
 from typing import Any
 
 READY = "ready"
+REFUSED = "refused"
 ERRORS_ONLY = 1
 
 
@@ -63,9 +64,8 @@ if __name__ == "__main__":
     alone = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     server = load(json.loads(sys.stdin.readline()))
-    if server is not None:
-        alone.write(READY + "\n")
-        alone.flush()
-        sys.stdin.read()
     sys.stderr.flush()
+    alone.write((REFUSED if server is None else READY) + "\n")
+    alone.flush()
+    sys.stdin.read()
     os._exit(server is None)  # at once: to wait for the server's threads may take for ever
