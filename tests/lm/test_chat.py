@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from nexa.core import events
 from nexa.core.errors import BosError, TemplateError
-from nexa.lm.chat import PLAIN, TEMPLATE_DATE, ChatTemplate
+from nexa.lm.chat import ChatTemplate
+from nexa.lm.chat_source import PLAIN, TEMPLATE_DATE
 from tests.lm.templates import (
     CHATML,
     FORMATS,

@@ -15,10 +15,8 @@ and answer: the prompt ends before it, so it is trained, and `ChatTemplate.lead`
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
 from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -29,20 +27,14 @@ from nexa.core.errors import BosError, MaskError, TemplateError
 from nexa.core.events import emit
 from nexa.core.identity import canonical_json, sha256_bytes
 from nexa.lm import plain_text
+from nexa.lm.chat_lengths import Lengths
+from nexa.lm.chat_source import adds_bos, template_of, with_frozen_clock
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Message = Mapping[str, str]  # {"role": "system" | "user" | "assistant" | ..., "content": text}
 Messages = Sequence[Message]
-
-# The format of models that bring no template (base models): each turn on its own line, an answer
-# ends with the eos token. The tokenizer's BOS comes first where the tokenizer itself adds one.
-PLAIN = (
-    "{% for message in messages %}{% if message['role'] == 'assistant' %}"
-    "{{ message['content'] }}{{ eos_token }}"
-    "{% else %}{{ message['content'] | trim + '\n' }}{% endif %}{% endfor %}"
-)
 
 # What is put before a template that leaves BOS to its tokenizer.
 BOS = "{{ bos_token }}"
@@ -51,9 +43,6 @@ BOS = "{{ bos_token }}"
 # Thinking models (Qwen3, DeepSeek, Granite) write an empty thought before an answer that has none,
 # and offer a variable that puts the empty thought into the prompt.
 VARIABLES: tuple[dict[str, Any], ...] = ({}, {"enable_thinking": False}, {"thinking": False})
-
-# Templates that write today's date would train tomorrow on other prompts than today.
-TEMPLATE_DATE = date(2025, 1, 1)
 
 GOLDEN: tuple[dict[str, str], ...] = (
     {"role": "user", "content": "Which metal is liquid at 25 °C?\nAnswer with a record."},
@@ -104,8 +93,8 @@ class ChatTemplate:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
-        self.name, self.text = _template_of(tokenizer)
-        self._source, self.frozen_date = _with_frozen_clock(self.text)
+        self.name, self.text = template_of(tokenizer)
+        self._source, self.frozen_date = with_frozen_clock(self.text)
         self.adds_bos = False
         self.variables: dict[str, Any] = {}
         self.lead = ""
@@ -201,6 +190,27 @@ class ChatTemplate:
         while batch := list(islice(rest, BATCH)):
             yield from self._render_batch(batch)
 
+    def lengths(self, conversations: Iterable[Messages]) -> Iterator[int | TemplateError]:
+        """How many tokens `render_each` makes of each, or its error; many times as fast."""
+        return self._lengths.of(conversations)
+
+    def text_of(self, messages: Messages, *, prompt: bool = False) -> str:
+        """A conversation as the template writes it; as a prompt, up to the answer to come.
+
+        Raises:
+            TemplateError: the template refuses a turn.
+        """
+        return self._render(messages, prompt=prompt)
+
+    @property
+    def source(self) -> str:
+        """The template as it is run: its clock stands still, BOS is where it has to be."""
+        return self._source
+
+    @cached_property
+    def _lengths(self) -> Lengths:
+        return Lengths(self)
+
     # -- inside --------------------------------------------------------------------------
 
     def _settle(self) -> None:
@@ -223,7 +233,7 @@ class ChatTemplate:
         """Let the template write the BOS that its tokenizer begins every other text with."""
         ids = self._encode([self._render(GOLDEN[:1], prompt=True)])[0]
         bos = self.tokenizer.bos_token_id
-        if _adds_bos(self.tokenizer) and ids[:1] != [bos]:
+        if adds_bos(self.tokenizer) and ids[:1] != [bos]:
             self.adds_bos = True
             self.text, self._source = BOS + self.text, BOS + self._source
         self._require_one_bos(self._encode([self._render(GOLDEN[:1], prompt=True)])[0])
@@ -231,7 +241,7 @@ class ChatTemplate:
     def _require_one_bos(self, ids: Sequence[int]) -> None:
         bos = self.tokenizer.bos_token_id
         leading = next((i for i, token in enumerate(ids) if token != bos), len(ids))
-        if leading > 1 or (leading == 0 and _adds_bos(self.tokenizer)):
+        if leading > 1 or (leading == 0 and adds_bos(self.tokenizer)):
             raise BosError(
                 f"the chat template begins with {leading} beginning-of-text tokens, not 1",
                 found=_short(str(self.tokenizer.decode(list(ids[:12])))),
@@ -422,46 +432,6 @@ class ChatTemplate:
         )
         ids: list[list[int]] = encoded["input_ids"]
         return ids
-
-
-def _template_of(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
-    """Whose template, and its text; PLAIN where the tokenizer has none."""
-    template = tokenizer.chat_template
-    if isinstance(template, dict):
-        if "default" not in template:
-            raise TemplateError(
-                "the tokenizer has several chat templates and none is the default",
-                found=", ".join(sorted(template)),
-                fix="name one of them 'default' in the tokenizer's configuration",
-            )
-        template = template["default"]
-    if template:
-        return "tokenizer", str(template)
-    if tokenizer.eos_token is None:
-        raise TemplateError(
-            "the tokenizer has neither a chat template nor an eos token",
-            fix="set eos_token in tokenizer_config.json",
-        )
-    return "PLAIN", PLAIN
-
-
-def _adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the tokenizer begins a plain text with BOS."""
-    bos = tokenizer.bos_token_id
-    return bos is not None and tokenizer("")["input_ids"][:1] == [bos]
-
-
-def _with_frozen_clock(text: str) -> tuple[str, date | None]:
-    """The template with `strftime_now` answering one fixed date, if it asks for the date at all."""
-    if "strftime_now" not in text:
-        return text, None
-    formats = re.findall(r"strftime_now\(\s*(['\"])(.*?)\1\s*\)", text)
-    cases = "".join(
-        "{% if format == " + repr(form) + " %}" + TEMPLATE_DATE.strftime(form) + "{% endif %}"
-        for form in dict.fromkeys(form for _, form in formats)
-    )
-    macro = "{% macro strftime_now(format) %}" + cases + "{% endmacro %}{{ '' }}"
-    return macro + text, TEMPLATE_DATE
 
 
 def _not_prefix_stable(messages: Messages, turn: int, prompt: str, whole: str) -> TemplateError:
