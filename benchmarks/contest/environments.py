@@ -17,16 +17,20 @@ READY = "ready"  # a file that says an environment is whole
 
 @dataclass(frozen=True)
 class Environment:
-    """What is installed after torch, and what is taken out again."""
+    """What is installed after torch (where it is needed), and what is taken out again."""
 
     install: tuple[str, ...]
     remove: tuple[str, ...] = ()
+    torch: bool = True
 
 
 # transformers.Trainer + PEFT is run in TRL's environment: all its parts are there.
 ENVIRONMENTS = {
     "trl": Environment(("trl==1.16.0", "peft==0.21.2", "transformers==5.23.0")),
     "mergekit": Environment(("mergekit==0.1.5", "transformers==5.23.0")),
+    "datatrove": Environment(
+        ("datatrove[processing]==0.10.1", "orjson==3.13.0", "spacy==3.8.18"), torch=False
+    ),
     "lf": Environment(("llamafactory==0.9.5",), remove=("torchvision", "torchaudio")),
 }
 
@@ -46,7 +50,8 @@ def make(name: str, folder: Path) -> Path:
     constraints = place / "constraints.txt"
     constraints.write_text(f"{TORCH}\n", encoding="utf-8")
     pip = [str(python), "-m", "pip"]
-    subprocess.run([*pip, "install", "--quiet", TORCH], check=True)
+    if wanted.torch:
+        subprocess.run([*pip, "install", "--quiet", TORCH], check=True)
     tools = ["--constraint", str(constraints), *wanted.install]
     subprocess.run([*pip, "install", "--quiet", *tools], check=True)
     if wanted.remove:

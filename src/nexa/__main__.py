@@ -1,8 +1,6 @@
 """`python -m nexa` is `nexa`."""
 
-import sys
-
-from nexa.cli.main import main
+from nexa.cli.main import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

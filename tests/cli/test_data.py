@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from nexa.cli.data import ON_REQUEST
 from nexa.cli.main import main
 from nexa.core.manifest import find_manifest
 from nexa.core.tiers import Tiers
+from nexa.data.filters.registry import described
 from tests.faults.test_fuzzed_files import WRITERS, question_answers
 from tests.support.project import Finished, rows, write_project, write_rows
 
@@ -142,7 +144,7 @@ def test_datasets_are_listed(project: Finished, capsys: Captured) -> None:
     assert main(["data", "list"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     digest = str(project.manifest.dataset_hash)[:12]
-    assert ["dataset/elements@v1", "40", "40", digest] in lines
+    assert ["dataset/elements@v1", "40", "40", "-", digest] in lines
     assert main(["data", "list", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert {record["name"] for record in told} == {"elements", "elements-eval"}
@@ -207,6 +209,7 @@ def test_data_is_prepared_without_a_config_when_a_model_is_named(
     [
         (["train.jsonl"], "needs a model whose tokens are counted"),
         (["config.yaml", "--eval", "eval.jsonl"], "go with --model"),
+        (["config.yaml", "--filter", "pii"], "go with --model"),
     ],
 )
 def test_data_without_a_model_is_told_what_is_missing(
@@ -214,3 +217,29 @@ def test_data_without_a_model_is_told_what_is_missing(
 ) -> None:
     assert main(["data", "prepare", *words]) == 2
     assert told in capsys.readouterr().err
+
+
+def test_filters_are_asked_for_by_name_when_a_model_is_named(
+    here: Path, tiny_llama: Path, capsys: Captured
+) -> None:
+    line = {"prompt": "Who made sample seven of the alloy?", "completion": "jane@kingsmead.edu"}
+    with (here / "mail.jsonl").open("w") as file:
+        for number in range(30):
+            file.write(json.dumps({**line, "prompt": f"{line['prompt']} {number}"}) + "\n")
+    words = ["data", "prepare", "mail.jsonl", "--model", str(tiny_llama), "--json", "-q"]
+    assert main([*words, "--filter", "pii", "--filter", "secrets"]) == 0
+    body = json.loads(capsys.readouterr().out)
+    assert body["mended"] == {"personal data redacted (email)": 30}
+    assert main([*words, "--filter", "pi"]) == 3
+    assert json.loads(capsys.readouterr().out)["error"]["found"] == (
+        "pi: is not a filter: did you mean 'pii'?"
+    )
+
+
+def test_the_help_names_every_filter_that_can_be_asked_for_without_options() -> None:
+    unasked = [
+        entry.name
+        for entry in described()
+        if not entry.default and "needed" not in [default for _, default, _ in entry.options]
+    ]
+    assert sorted(ON_REQUEST) == sorted(unasked)

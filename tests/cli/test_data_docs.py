@@ -41,6 +41,8 @@ def test_tables_name_what_the_code_has() -> None:
     assert "| `.csv`, `.tsv` | CSV and TSV: a header" in data_docs.loaders_table()
     assert "`gpt`" in data_docs.roles_table()
     assert "8 MB" in data_docs.limits_table()
+    assert "NEXA_MAX_UNPACKED_GB" in data_docs.limits_table()
+    assert "| `eval` | `prompt`, `target`, `id` | a prompt and the" in data_docs.types_table()
     assert "| `messages` | list of (role, content) |" in data_docs.columns_table()
 
 

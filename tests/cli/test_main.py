@@ -1,17 +1,22 @@
 from __future__ import annotations
 
+import atexit
+import gc
+import importlib
 import io
 import json
-import runpy
 import subprocess
 import sys
+import threading
+from typing import Any
 
 import pytest
 
 from nexa import __version__
 from nexa.cli import main as shell
 from nexa.cli.lazy import LazyGroup
-from nexa.cli.main import INTERRUPTED, UNEXPECTED, main
+from nexa.cli.main import COLLECT_AFTER, INTERRUPTED, UNEXPECTED, leave, main, run
+from nexa.core.errors import UsageError
 
 
 @pytest.fixture(autouse=True)
@@ -154,10 +159,6 @@ def test_a_reader_that_goes_early_leaves_no_complaint() -> None:
 def test_a_reader_that_goes_before_the_last_flush_is_no_error_either(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    class Gone(io.StringIO):
-        def flush(self) -> None:
-            raise BrokenPipeError(32, "broken pipe")
-
     monkeypatch.setattr(sys, "stdout", Gone())
     assert main(["finish", "exit"]) == 3
 
@@ -173,13 +174,71 @@ def test_a_closed_stdout_is_flushed_quietly() -> None:
     assert done.stderr == ""
 
 
-def test_the_module_is_the_command(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_the_module_is_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "nexa", "nonsense"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == UsageError.exit_code
+    assert "there is no command 'nexa nonsense'" in done.stderr
+
+
+def test_the_process_ends_with_the_exit_code_of_its_command(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    ends: list[int] = []
     monkeypatch.setattr(sys, "argv", ["nexa", "finish", "exit"])
-    with pytest.raises(SystemExit) as caught:
-        runpy.run_module("nexa", run_name="__main__")
-    assert caught.value.code == 3
+    monkeypatch.setattr(shell, "leave", lambda code, end: end(code))
+    before = gc.get_threshold()
+    try:
+        run(ends.append)
+        assert gc.get_threshold() == COLLECT_AFTER
+    finally:
+        gc.set_threshold(*before)
+    assert ends == [3]
+
+
+ENDING = """
+import atexit, sys, threading, time, weakref
+from nexa.cli.main import leave
+
+class Held: ...
+held = Held()
+weakref.finalize(held, print, "finalizer")
+atexit.register(print, "atexit")
+thread = threading.Thread(target=lambda: (time.sleep(0.1), print("thread")))
+thread.start()
+print("error", file=sys.stderr)
+"""
+
+
+def test_the_end_waits_for_threads_and_calls_what_was_registered_for_it() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", f"{ENDING}leave(5)"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (5, "error\n")
+    assert done.stdout.splitlines() == ["thread", "atexit", "finalizer"]
+
+
+class Gone(io.StringIO):
+    def flush(self) -> None:
+        raise BrokenPipeError(32, "broken pipe")
+
+
+@pytest.mark.parametrize(("stdout", "exits"), [(None, []), (io.StringIO(), []), (Gone(), [6])])
+def test_the_end_pushes_out_what_was_printed_or_leaves_the_complaint_to_the_interpreter(
+    monkeypatch: pytest.MonkeyPatch, stdout: io.StringIO | None, exits: list[int]
+) -> None:
+    # pytest itself goes on after this end.
+    monkeypatch.setattr(threading, "_shutdown", lambda: None)
+    monkeypatch.setattr(atexit, "_run_exitfuncs", lambda: None)
+    monkeypatch.setattr(sys, "stdout", stdout)
+    ends: list[int] = []
+    left: list[Any] = []
+    try:
+        leave(6, ends.append)
+    except SystemExit as error:
+        left.append(error.code)
+    assert (ends, left) == ([] if exits else [6], exits)
 
 
 def test_the_version_is_told() -> None:
@@ -195,3 +254,7 @@ def test_without_words_the_command_line_itself_is_read(
     monkeypatch.setattr(sys, "argv", ["nexa", "finish", "well"])
     assert main() == 0
     assert capsys.readouterr().out == "ended well\n"
+
+
+def test_the_module_is_the_command() -> None:
+    assert importlib.import_module("nexa.__main__").run is run

@@ -7,6 +7,7 @@ import pytest
 from nexa.cli import safety_docs
 from nexa.cli.schema_docs import with_part
 from nexa.core import errors, secrets
+from nexa.core.hazards.flags import KINDS
 from tests.architecture.files import ROOT
 
 PARTS = {
@@ -14,6 +15,8 @@ PARTS = {
     "child variables": safety_docs.child_variables,
     "credentials": safety_docs.credential_table,
     "refusals": safety_docs.refusal_table,
+    "hazards": safety_docs.hazard_table,
+    "quantities": safety_docs.quantity_list,
 }
 POLICY = (ROOT / "docs" / "SAFETY_POLICY.md").read_text(encoding="utf-8")
 
@@ -27,6 +30,12 @@ def test_every_form_of_credential_is_named() -> None:
     table = safety_docs.credential_table()
     assert table.count("\n") == len(secrets.CREDENTIALS) + 1
     assert "hf_" in table
+
+
+def test_every_kind_of_hazard_is_told_with_its_severity() -> None:
+    table = safety_docs.hazard_table()
+    assert table.count("\n") == len(KINDS) + 1
+    assert "| `weapons` | 1 |" in table
 
 
 def test_the_sources_are_in_the_order_of_the_search() -> None:

@@ -47,7 +47,9 @@ def test_what_the_policy_says_of_a_finished_run_is_there(finished: Finished) -> 
         if not any(pattern(place.tier, place.name).fullmatch(file) for file in files)
     ]
     # What a stopped or a published run leaves.
-    assert all(name.startswith(("<run_id>-", "run_state/", ".nexa/hub", "checkpoints/<recipe>"))
+    assert all(name.startswith(("<run_id>-", "run_state/", ".nexa/hub", ".nexa/requests",
+                                ".nexa/distill", "nexa-prepare-",
+                                "checkpoints/<recipe>"))
                for name in absent)  # fmt: skip
 
 

@@ -378,7 +378,7 @@ def test_one_mistake(lines: str, mistake: str) -> None:
         "tracking: {wandb: true}",
         "training: {deterministic: true}",
         "training: {method: qat}",
-        "data: {train_path: x, filters: [safety]}",
+        "data: {train_path: x, filters: [spelling]}",
         "publish: {repo: a/b, format: onnx}",
         "infra: {provider: lambda}",
     ],

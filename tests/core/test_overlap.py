@@ -15,6 +15,7 @@ from nexa.core.overlap import (
     NEAR_DUPLICATE,
     Example,
     clusters,
+    copies,
     digest,
     example,
     leaks,
@@ -22,8 +23,8 @@ from nexa.core.overlap import (
     normalise,
     numbers,
     overlapping,
-    words,
 )
+from nexa.core.shingles import words
 
 METALS = ["iron", "cobalt", "nickel", "copper", "zinc", "silver", "tin", "gold", "lead", "mercury"]
 STYLE = (
@@ -76,9 +77,7 @@ def test_normalised_text_is_blind_to_blanks_and_composition_only() -> None:
     assert len(digest("\ud800")) == 64
 
 
-def test_a_number_with_its_decimals_is_one_word() -> None:
-    assert words("T_m = 1811.0 K, d=7,874; H2O") == [*"tm", "1811.0", *"kd", "7,874", *"h2o"]
-    assert words("鉄は金属") == ["鉄", "は", "金", "属"]
+def test_numbers_are_told_with_their_decimals() -> None:
     assert numbers("b 12, a 3.5 and 12") == ("12", "12", "3.5")
 
 
@@ -217,3 +216,62 @@ def test_a_row_that_leaks_twice_tells_the_best_first() -> None:
     hits = leaks([Example("a b c d e f g h", "y")], held_out)
     assert [hit.eval_index for hit in hits] == [0, 1]
     assert hits[0].score == 1.0
+
+
+def essay(seed: str, words: int = 80) -> str:
+    draw = random.Random(seed)
+    return " ".join(draw.choice("abcdefghij") + draw.choice("klmnop") * 3 for _ in range(words))
+
+
+def copies_of(original: Example, *others: Example) -> list[int]:
+    """Which of the others are copies of the first row, among rows that are like none of them."""
+    strangers = [Example(essay(f"stranger {k}"), essay(f"answer {k}", 20)) for k in range(20)]
+    found = copies([*strangers, original, *others])
+    assert found[:21] == list(range(21))
+    return [k for k, first in enumerate(found[21:]) if first == 20]
+
+
+def test_two_neighbouring_words_in_eighty_make_no_other_row() -> None:
+    said = essay("original").split()
+    changed = " ".join([*said[:40], "other", "words", *said[42:]])
+    answer = essay("answer", 10)
+    assert copies_of(Example(" ".join(said), answer), Example(changed, answer)) == [0]
+
+
+def test_a_number_a_sign_or_a_short_answer_makes_another_row() -> None:
+    text = essay("original")
+    original = Example(f"{text} when a + b is -5", "yes")
+    others = [
+        Example(f"{text} when a + b is -5!", "yes"),
+        Example(f"{text} when a + b is -5", "no"),
+        Example(f"{text} when a + b is -6", "yes"),
+        Example(f"{text} when a + b is 5", "yes"),
+        Example(f"{text} when a = b is -5", "yes"),
+        Example(f"{text} when a \u2264 b is -5", "yes"),
+        Example(f"{text.upper()} when A + B is -5", "yes"),
+        Example(f"{text} when a + b is -5", "Yes"),
+    ]
+    assert copies_of(original, *others) == [0, 6]
+
+
+def test_one_context_with_two_questions_and_long_answers_is_two_rows() -> None:
+    context = essay("context", 400)
+    rows = [Example(f"{context} {essay(q, 4)}?", essay(f"answer {q}", 16)) for q in "ab"]
+    assert copies_of(rows[0], rows[1]) == []
+    same = Example(rows[0].prompt, rows[0].answer.replace(" ", ", ", 3))
+    assert copies_of(rows[0], rows[1], same) == [1]
+
+
+def test_a_copy_of_a_copy_stays_if_it_is_far_from_the_original() -> None:
+    said, answer = essay("original").split(), essay("answer", 10)
+    chain = [
+        Example(" ".join([*(f"new{w}" for w in said[:k]), *said[k:]]), answer) for k in (0, 3, 6, 9)
+    ]
+    assert copies_of(chain[0], *chain[1:]) == [0]
+
+
+def test_settled_rows_stay_and_texts_without_a_word_have_no_copies() -> None:
+    row = Example(essay("text"), "yes")
+    assert copies([row, row, row], settled=2) == [0, 1, 0]
+    assert copies([Example("...", "!"), Example("???", "!")]) == [0, 1]
+    assert copies([]) == []

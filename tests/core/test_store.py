@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nexa.core.errors import IntegrityError
-from nexa.core.events import listening
+from nexa.core.events import Event, listening
 from nexa.core.identity import fingerprint, sha256_bytes
-from nexa.core.records import Artifact, SuiteBody
+from nexa.core.records import Artifact, Draft, SuiteBody
 from nexa.core.store import (
     Store,
     UnknownArtifact,
@@ -58,6 +59,22 @@ def test_a_blob_is_read_only_and_apart_from_the_file_it_came_from(
     assert blob.read_bytes() == b"first"
     assert blob.stat().st_mode & 0o777 == 0o444
     assert store.blob(store.put(b"bytes")).stat().st_mode & 0o777 == 0o444
+
+
+def test_a_file_of_the_step_s_own_is_not_read_again_where_its_digest_is_known(
+    store: Store, tmp_path: Path
+) -> None:
+    own = tmp_path / "made"
+    own.mkdir()
+    (own / "weights").write_bytes(b"numbers")
+    beside = tmp_path / "beside"
+    beside.write_bytes(b"others")
+    known = "0" * 64
+    assert store.put(own / "weights", own=own, digest=known) == known
+    assert store.blob(known).read_bytes() == b"numbers"
+    # Of what others may go on writing to, and of bytes, none is taken on trust.
+    assert store.put(beside, own=own, digest=known) == sha256_bytes(b"others")
+    assert store.put(b"bytes", own=own, digest=known) == sha256_bytes(b"bytes")
 
 
 def test_a_file_of_the_step_s_own_is_moved_in_and_not_copied(store: Store, tmp_path: Path) -> None:
@@ -168,6 +185,42 @@ def test_equal_bytes_from_another_recipe_are_another_artifact(store: Store) -> N
     assert one.digest != other.digest
     assert (one.version, other.version) == ("v1", "v2")
     assert one.files == other.files
+
+
+def dataset(store: Store, recipe: str, inputs: dict[str, str] | None = None, **body: str) -> Any:
+    """A sealed dataset with a content, whose file has the recipe's name."""
+    sources = {f"{recipe}.jsonl": sha256_bytes(recipe.encode())}
+    draft = Draft(
+        "dataset",
+        "metals",
+        dataset_body(sources=sources, **body),
+        {"train.parquet": b"rows", "lineage.jsonl": recipe.encode()},
+    )
+    made_by = fingerprint(recipe, 1, {}, {})
+    return store.seal(draft, step={"name": "prepare"}, fingerprint=made_by, inputs=inputs or {})
+
+
+def test_a_dataset_with_the_content_of_a_version_is_that_version(
+    store: Store,
+) -> None:
+    heard: list[Event] = []
+    first = dataset(store, "one", content_sha256="c" * 64)
+    with listening(heard.append):
+        again = dataset(store, "renamed", content_sha256="c" * 64)
+    assert again == first
+    assert store.made_by(fingerprint("renamed", 1, {}, {})) == first
+    (told,) = [event["text"] for event in heard if event["kind"] == "note"]
+    assert told == f"{first.label} has these very rows: no new version is made"
+    other = dataset(store, "other inputs", {"suite": "5" * 64}, content_sha256="c" * 64)
+    unlike = dataset(store, "other rows", content_sha256="d" * 64)
+    unknown = dataset(store, "older")
+    assert [a.version for a in (other, unlike, unknown)] == ["v2", "v3", "v4"]
+
+
+def test_a_version_that_was_damaged_is_nobody_s_twin(store: Store) -> None:
+    first = dataset(store, "one", content_sha256="c" * 64)
+    store.blob(first.files["lineage.jsonl"]).unlink()
+    assert dataset(store, "renamed", content_sha256="c" * 64).version == "v2"
 
 
 def test_one_record_under_two_names_answers_to_both(store: Store) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Any
 
 from nexa.core.identity import sha256_bytes
+from nexa.core.records import Draft
 from nexa.data.rows import Content, Line, Row
 
 WORDS = [a + b for a in ("ba", "ce", "di", "fo", "gu", "ly") for b in ("ron", "sta", "mel", "kin")]
@@ -29,3 +31,14 @@ def row(asked: str, said: str, number: int = 1, **labels: Any) -> Row:
     line = Line("rows.jsonl", number, sha256_bytes(f"{number}".encode()), {})
     messages = ({"role": "user", "content": asked}, {"role": "assistant", "content": said})
     return Row(line, Content(messages=messages, **labels))
+
+
+def content(draft: Draft[Any], name: str) -> bytes:
+    """The bytes of one of a draft's files."""
+    found = draft.files[name]
+    return found.read_bytes() if isinstance(found, Path) else found
+
+
+def contents(draft: Draft[Any]) -> dict[str, bytes]:
+    """The bytes of all of a draft's files."""
+    return {name: content(draft, name) for name in sorted(draft.files)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,11 @@ import pytest
 from nexa.core.errors import TemplateError
 from nexa.core.records import Artifact, DatasetBody, Draft, SuiteBody
 from nexa.core.store import Store
-from nexa.data.merge import MergeSpec, NothingNew, merge, read_placed
+from nexa.data.merge import MergeSpec, NothingNew, merge
 from nexa.data.prepare import PrepareSpec, prepare
 from nexa.data.sources import sources_of
 from nexa.lm.resolve import ModelFiles
-from tests.data.build import pair, record
+from tests.data.build import content, pair, record
 from tests.data.conftest import WriteRows
 
 Rows = list[dict[str, Any]]
@@ -52,31 +53,37 @@ def candidates(write_rows: WriteRows, model: ModelFiles, store: Store) -> Any:
 def sides(store: Store, files: Draft[Any] | Artifact[Any], folder: Path) -> dict[str, str]:
     found = {}
     for split in ("train", "eval"):
-        content = files.files[f"{split}.parquet"]
-        path = folder / f"{split}.parquet"
-        path.write_bytes(
-            content if isinstance(content, bytes) else store.blob(str(content)).read_bytes()
-        )
+        made = files.files[f"{split}.parquet"]
+        path = made if isinstance(made, Path) else store.blob(str(made))
         found |= dict.fromkeys(pq.read_table(path)["row_id"].to_pylist(), split)
     return found
 
 
 def rejects(draft: Draft[Any]) -> list[dict[str, Any]]:
-    content = draft.files["rejects.jsonl"]
-    assert isinstance(content, bytes)
-    return [json.loads(line) for line in content.splitlines()]
+    return [json.loads(line) for line in content(draft, "rejects.jsonl").splitlines()]
 
 
-def test_rows_of_a_dataset_come_back_as_they_were(
-    dataset: Artifact[DatasetBody], store: Store, model: ModelFiles, tmp_path: Path
+def placed(dataset: Artifact[DatasetBody], store: Store) -> Rows:
+    """The rows of a dataset in the order of its lineage, each with its split."""
+    rows: dict[str, dict[str, Any]] = {}
+    for split in dataset.body.splits:
+        table = pq.read_table(store.path(dataset, f"{split}.parquet"))
+        rows |= {row["row_id"]: {**row, "split": split} for row in table.to_pylist()}
+    lines = store.path(dataset, "lineage.jsonl").read_text().splitlines()
+    return [rows[json.loads(line)["row_id"]] for line in lines]
+
+
+def test_old_rows_are_written_as_they_were(
+    dataset: Artifact[DatasetBody], candidates: Any, store: Store, model: ModelFiles
 ) -> None:
-    from nexa.data import files
-
-    placed = read_placed(dataset, store)
-    assert files.lineage(placed) == store.path(dataset, "lineage.jsonl").read_bytes()
-    for split in ("train", "eval"):
-        rows = files.parquet([item for item in placed if item.split == split])
-        assert rows == store.path(dataset, f"{split}.parquet").read_bytes()
+    new = candidates([record(1000)])
+    draft = merge(MergeSpec(model), dataset=dataset, candidates=new, store=store)
+    old = store.path(dataset, "lineage.jsonl").read_bytes()
+    assert content(draft, "lineage.jsonl").startswith(old)
+    assert content(draft, "eval.parquet") == store.path(dataset, "eval.parquet").read_bytes()
+    before = pq.read_table(store.path(dataset, "train.parquet"))
+    after = pq.read_table(io.BytesIO(content(draft, "train.parquet")))
+    assert after.slice(0, len(before)).equals(before)
 
 
 def test_old_rows_never_change_their_split(
@@ -92,7 +99,7 @@ def test_old_rows_never_change_their_split(
     assert (body.rows_read, body.dropped) == (101, {"malformed": 1})
     assert body.domains == {"new": 40, "old": 20}
     assert set(body.sources) == {"old.jsonl", "new.jsonl"}
-    assert draft.files["eval.parquet"] == store.path(dataset, "eval.parquet").read_bytes()
+    assert content(draft, "eval.parquet") == store.path(dataset, "eval.parquet").read_bytes()
     assert body.splits["eval"] == dataset.body.splits["eval"]
     kept = sum(split.rows for split in body.splits.values())
     assert body.rows_read == kept + sum(body.dropped.values())
@@ -101,22 +108,22 @@ def test_old_rows_never_change_their_split(
 def test_candidates_take_the_side_of_what_they_belong_to(
     dataset: Artifact[DatasetBody], candidates: Any, store: Store, model: ModelFiles, tmp_path: Path
 ) -> None:
-    placed = read_placed(dataset, store)
-    held = next(item for item in placed if item.split == "eval" and item.row.content.group)
+    before = placed(dataset, store)
+    held = next(row for row in before if row["split"] == "eval" and row["group"][0] in "gh")
     words = pair(3)[0].split()
     alone = next(
-        i for i in range(20) if sides(store, dataset, tmp_path)[placed[i].row.row_id] == "eval"
+        i for i in range(20) if sides(store, dataset, tmp_path)[before[i]["row_id"]] == "eval"
     )
     near = record(alone)
     near["context"] += " and 17 more"
-    new = candidates([record(2000, group=held.row.group), near, record(2001)])
+    new = candidates([record(2000, group=held["group"]), near, record(2001)])
     draft = merge(
         MergeSpec(model, near_duplicates="keep"), dataset=dataset, candidates=new, store=store
     )
     after = sides(store, draft, tmp_path)
-    rows = read_placed(seal(store, draft, "merge_data"), store)[-3:]
-    assert [item.split for item in rows] == ["eval", "eval", "train"]
-    assert rows[1].cluster == placed[alone].cluster
+    rows = placed(seal(store, draft, "merge_data"), store)[-3:]
+    assert [row["split"] for row in rows] == ["eval", "eval", "train"]
+    assert rows[1]["cluster"] == before[alone]["cluster"]
     assert len(after) == 63
     assert words
 

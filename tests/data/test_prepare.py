@@ -11,16 +11,18 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from nexa.core.errors import DataError, TemplateError
+from nexa.core.errors import DataError, IntegrityError, TemplateError
 from nexa.core.identity import fingerprint, sha256_bytes
 from nexa.core.records import Artifact, DatasetBody, Draft, SuiteBody
 from nexa.core.store import Store
+from nexa.data.engine import stager
+from nexa.data.engine.staged import Staged
 from nexa.data.prepare import PrepareSpec, prepare
 from nexa.data.sources import sources_of
 from nexa.lm.chat import ChatTemplate
 from nexa.lm.resolve import ModelFiles
 from nexa.lm.tokenizer import load_tokenizer
-from tests.data.build import pair, record
+from tests.data.build import content, contents, pair, record
 from tests.data.conftest import WriteRows
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "materials"
@@ -31,16 +33,13 @@ def spec(path: Path, model: ModelFiles, **options: Any) -> PrepareSpec:
 
 
 def table(draft: Draft[DatasetBody], split: str = "train") -> list[dict[str, Any]]:
-    content = draft.files[f"{split}.parquet"]
-    assert isinstance(content, bytes)
-    rows: list[dict[str, Any]] = pq.read_table(io.BytesIO(content)).to_pylist()
+    made = content(draft, f"{split}.parquet")
+    rows: list[dict[str, Any]] = pq.read_table(io.BytesIO(made)).to_pylist()
     return rows
 
 
 def lines(draft: Draft[DatasetBody], name: str) -> list[dict[str, Any]]:
-    content = draft.files[name]
-    assert isinstance(content, bytes)
-    return [json.loads(line) for line in content.splitlines()]
+    return [json.loads(line) for line in content(draft, name).splitlines()]
 
 
 def frozen(store: Store, rows: list[dict[str, Any]]) -> Artifact[SuiteBody]:
@@ -160,7 +159,7 @@ def test_the_same_files_make_the_same_bytes(
     rows = [record(i) for i in range(30)]
     one = prepare(spec(write_rows(rows, "a/x.jsonl"), model, eval_fraction=0.3), store=store)
     two = prepare(spec(write_rows(rows, "b/x.jsonl"), model, eval_fraction=0.3), store=store)
-    assert one.files == two.files
+    assert contents(one) == contents(two)
     assert one.body == two.body
     recipes = [
         spec(path, model) for path in (write_rows(rows, "c/x.jsonl"), write_rows(rows, "d/x.jsonl"))
@@ -286,6 +285,63 @@ def test_a_template_that_takes_no_row_is_the_error(
     path = write_rows([{"prompt": "<|im_end|>", "completion": "a"}])
     with pytest.raises(TemplateError, match="holds the end-of-turn token"):
         prepare(spec(path, model), store=store)
+
+
+def test_a_row_between_both_sides_is_left_out_and_says_why(
+    write_rows: WriteRows, model: ModelFiles, store: Store
+) -> None:
+    rows = [record(i, id=f"r{i}") for i in range(40)]
+    first = prepare(spec(write_rows(rows), model, eval_fraction=0.3), store=store)
+    (train, *_), (held, *_) = (table(first, split) for split in ("train", "eval"))
+    torn = record(int(held["row_id"][1:]), id="torn", group=train["group"])
+    torn["context"] += " and 17 more"
+    draft = prepare(spec(write_rows([*rows, torn]), model, eval_fraction=0.3), store=store)
+    assert draft.body.dropped == {"alike to both sides of the split": 1}
+    (reject,) = lines(draft, "rejects.jsonl")
+    assert reject["detail"] == f"alike to {held['origin']}; group {train['group']}"
+
+
+def test_rows_that_are_lost_on_the_way_are_an_error(
+    write_rows: WriteRows, model: ModelFiles, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Staged, "read", 6)
+    with pytest.raises(IntegrityError, match="rows were lost") as caught:
+        prepare(spec(write_rows([record(i) for i in range(5)]), model), store=store)
+    assert caught.value.found == "6 read, 5 kept and 0 left out"
+
+
+def test_the_first_rows_that_are_left_out_are_shown_wherever_they_lie(
+    write_rows: WriteRows, model: ModelFiles, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stager, "BATCH_ROWS", 2)
+    prompts = [{"role": "user", "content": f"{pair(i)[0]}\n\nWhich?"} for i in range(5)]
+    suite = frozen(
+        store,
+        [
+            {"id": f"e{i}", "group": "g", "messages": [prompt], "target": "x"}
+            for i, prompt in enumerate(prompts)
+        ],
+    )
+    path = write_rows([record(i) for i in range(5)])
+    with pytest.raises(DataError, match="leaks a held-out row 5") as caught:
+        prepare(spec(path, model), suite=suite, store=store)
+    assert str(caught.value.found).splitlines() == [
+        f"rows.jsonl:{i + 1}: same prompt (1.00) of the held-out row e{i}" for i in range(3)
+    ]
+
+
+def test_scratch_is_empty_when_the_dataset_is_taken_and_when_there_is_none(
+    write_rows: WriteRows, model: ModelFiles, store: Store, tmp_path: Path
+) -> None:
+    scratch = tmp_path / "scratch"
+    made = spec(write_rows([record(i) for i in range(5)]), model, scratch=scratch)
+    draft = prepare(made, store=store)
+    assert len(list(scratch.iterdir())) == 1
+    store.seal(draft, step={"name": "x", "version": 1}, fingerprint="0" * 64, inputs={})
+    del draft
+    with pytest.raises(DataError):
+        prepare(replace(made, max_length=16), store=store)
+    assert list(scratch.iterdir()) == []
 
 
 def test_the_examples_lose_no_row_and_leak_none(model: ModelFiles, store: Store) -> None:

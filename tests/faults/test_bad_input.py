@@ -207,7 +207,11 @@ def test_an_id_that_is_used_twice_keeps_the_first_row(prepared: Prepare) -> None
 
 
 def test_terminal_escapes_reach_no_terminal(prepared: Prepare) -> None:
-    row = {"\x1b]0;owned\x07": "\x1b[2J", "prompt": "\x1b[31mred", "target_answer": "\x1b[0m"}
+    row = {
+        "\x1b]0;owned\x07": "\x1b[2J",
+        "prompt": "\x1b[31mred",
+        "target_answer": "It is \x1b[0mred.",
+    }
     outcome = prepared(with_bad(json.dumps(row).encode()))
     assert outcome.body.splits["train"].rows == GOOD + 1
     assert "\\x1b]0;owned" in outcome.err  # `prepared` has looked for the byte itself

@@ -86,6 +86,21 @@ def parquet(rows: Rows) -> bytes:
     return sink.getvalue()
 
 
+def arrow(rows: Rows) -> bytes:
+    table = pa.Table.from_pylist(rows)
+    sink = io.BytesIO()
+    with pa.ipc.new_file(sink, table.schema) as file:
+        file.write_table(table)
+    return sink.getvalue()
+
+
+def zstd_jsonl(rows: Rows) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as stream:
+        stream.write(jsonl(rows))
+    return bytes(sink.getvalue())
+
+
 def prose(rows: Rows) -> bytes:
     return "\n\n".join("# " + " ".join(map(str, row.values())) for row in rows).encode()
 
@@ -100,6 +115,8 @@ WRITERS: dict[str, Callable[[Rows], bytes]] = {
     "semicolon.csv": table(";"),
     "tsv": table("\t"),
     "parquet": parquet,
+    "arrow": arrow,
+    "jsonl.zst": zstd_jsonl,
     "txt": prose,
     "md": prose,
 }

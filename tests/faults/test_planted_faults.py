@@ -295,7 +295,7 @@ def test_every_finding_is_told_at_once(clean: Path, capsys: pytest.CaptureFixtur
     told = checked(capsys, "--no-rehearsal", code=21)
     assert [finding["exit_code"] for finding in told["findings"]] == [21, 16, 22]
     skipped = {r["check"]: r["detail"] for r in told["results"] if r["state"] == "not run"}
-    assert skipped["dataset"] == "needs leakage"
+    assert skipped["dataset"] == "needs leakage, disk"
 
 
 def test_training_does_not_start_on_a_finding(clean: Path) -> None:

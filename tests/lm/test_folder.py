@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,49 @@ def test_a_file_is_read_once_while_it_stays_the_same(model: Path) -> None:
     path.write_bytes(bytes(times.st_size))
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert folder.digest(path) == before
+
+
+def test_weights_that_are_hashed_ahead_are_found(model: Path) -> None:
+    folder.begin_hashing([model, model.parent / "none"])
+    for thread in threading.enumerate():
+        if thread.name == "hashing":
+            assert thread.daemon
+            thread.join()
+    path = model / "model.safetensors"
+    wanted, times = sha256_file(path), path.stat()
+    path.write_bytes(bytes(times.st_size))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert folder.digest(path) == wanted
+
+
+def test_a_file_that_is_being_read_is_waited_for(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = threading.Barrier(2)
+    reads: list[Path] = []
+
+    def slow(path: Path) -> str:
+        reads.append(path)
+        asked.wait()
+        return sha256_file(path)
+
+    monkeypatch.setattr(folder, "sha256_file", slow)
+    path = model / "model.safetensors"
+    with ThreadPoolExecutor(2) as pool:
+        first, second = (pool.submit(folder.digest, path) for _ in range(2))
+        asked.wait()
+        assert first.result() == second.result() == sha256_file(path)
+    assert len(reads) == 1
+
+
+def test_weights_that_cannot_be_read_are_told_to_who_asks_for_them(model: Path) -> None:
+    path = model / "model.safetensors"
+    path.unlink()
+    path.mkdir()
+    folder.begin_hashing([model])
+    for _ in range(2):
+        with pytest.raises(IsADirectoryError):
+            folder.digest(path)
 
 
 def test_shards_are_the_model_where_there_is_an_index(model: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from nexa.core import events
 from nexa.core.errors import MissingExtra, ModelError
 from nexa.lm import score
-from nexa.lm.llama_cpp import LOWEST_LOG_PROB, LlamaCpp, available, runtime_version
+from nexa.lm.llama_cpp import LOWEST_LOG_PROB, Child, LlamaCpp, available, runtime_version
 from nexa.lm.load import LoadedModel, load
 from nexa.lm.resolve import ModelFiles
 from tests.lm.gguf_models import write_gguf
@@ -153,6 +153,16 @@ def test_log_probabilities_are_those_of_transformers(
 
 
 @needs_llama_cpp
+def test_the_likeliest_tokens_are_those_of_all(running: LlamaCpp) -> None:
+    [ids] = prompts_of([40])
+    expected = running.log_probs(ids, start=39)[0]
+    tokens, found = running.top_log_probs(ids, 10)
+    assert tokens.tolist() == expected.topk(10).indices.tolist()
+    torch.testing.assert_close(found, expected[tokens], rtol=0, atol=1e-3)
+    assert len(running.top_log_probs(ids, 10_000)[0]) == running.vocabulary
+
+
+@needs_llama_cpp
 def test_each_token_s_own_is_found_where_it_ends_inside_a_character(
     running: LlamaCpp, loaded: LoadedModel
 ) -> None:
@@ -236,7 +246,7 @@ def test_nothing_is_printed_and_nothing_is_left(
             assert server._connection.sock is None  # llama.cpp hangs up on one that is idle
             [folder] = Path(short).iterdir()
             assert folder.stat().st_mode & 0o777 == 0o700
-        assert server._process.returncode is not None
+        assert server._child.process.returncode is not None
         assert server.closed
         server.close()
         assert list(Path(short).iterdir()) == []
@@ -246,9 +256,29 @@ def test_nothing_is_printed_and_nothing_is_left(
 
 
 @needs_llama_cpp
+def test_a_process_that_was_started_before_is_told_its_file_and_ends_with_it(
+    lively: tuple[LoadedModel, Path],
+) -> None:
+    with Child() as child:
+        with LlamaCpp.open(lively[1], positions=64, child=child) as server:
+            assert server._child is child
+            assert server.tokenize("iron")
+        assert child.process.returncode is not None
+        assert not child.folder.exists()
+
+
+@needs_llama_cpp
+def test_a_process_that_is_never_told_a_file_ends_too() -> None:
+    with Child() as child:
+        assert child.process.poll() is None
+    assert child.process.returncode is not None
+    assert not child.folder.exists()
+
+
+@needs_llama_cpp
 def test_one_that_is_forgotten_ends(lively: tuple[LoadedModel, Path]) -> None:
     server = LlamaCpp.open(lively[1], positions=64)
-    process = server._process
+    process = server._child.process
     del server
     gc.collect()
     assert process.returncode is not None
@@ -271,8 +301,8 @@ def test_a_temporary_folder_with_a_long_name_is_passed_over(
 @needs_llama_cpp
 def test_a_process_that_is_killed_is_told(lively: tuple[LoadedModel, Path]) -> None:
     with LlamaCpp.open(lively[1], positions=64) as server:
-        server._process.send_signal(signal.SIGKILL)
-        server._process.wait()
+        server._child.process.send_signal(signal.SIGKILL)
+        server._child.process.wait()
         with pytest.raises(ModelError, match=r"ended while it ran lively.gguf(.|\n)*code -9"):
             server.generate([[5]], max_new_tokens=2, stop_ids=())
         assert server.closed

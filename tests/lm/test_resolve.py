@@ -15,7 +15,7 @@ from nexa.core.events import Event
 from nexa.core.identity import canonical_json, fingerprint, sha256_bytes, sha256_file
 from nexa.core.records import ModelRef
 from nexa.lm import resolve as module
-from nexa.lm.resolve import ALIASES, Alias, resolve
+from nexa.lm.resolve import ALIASES, Alias, likely_folders, resolve
 from tests.lm.checkpoints import ADAPTER, model_files, other_weights, seal_checkpoint, seal_export
 from tests.lm.gguf_models import write_gguf, write_wheel
 from tests.support.hub_emulator import HubEmulator
@@ -374,3 +374,9 @@ def test_a_model_of_a_record_is_found_again_or_named(model: Path, project: Path)
     shutil.rmtree(model)
     with pytest.raises(ModelError, match=r"export/x@v1 was merged from is no longer(.|\n)*model"):
         module.find_again(ref, "export/x@v1 was merged from", project)
+
+
+def test_where_models_likely_lie_is_told_without_looking(tmp_path: Path) -> None:
+    place, *rest = likely_folders(["smollm2-135m", None, str(tmp_path), "mistral-7b"])
+    assert place.name.startswith("gguf-")
+    assert rest == [tmp_path, Path("mistral-7b")]

@@ -18,6 +18,7 @@ from nexa.core.errors import (
 )
 from nexa.core.events import Event, listening
 from nexa.core.tiers import Tiers
+from nexa.data.filters.balance import BalanceSpec
 from nexa.lm.resolve import ModelFiles, resolve
 from nexa.orchestrate import plan
 from nexa.train.spec import EarlyStopping, Limits, QuantizeSpec, ValidationSpec
@@ -164,6 +165,24 @@ def test_without_held_out_rows_a_share_is_split_off(tmp_path: Path, base: ModelF
         plan.held_out(config, tmp_path, base)
 
 
+def test_filters_reach_the_training_rows_and_those_asked_for_the_held_out_ones(
+    tmp_path: Path, base: ModelFiles
+) -> None:
+    write_project(tmp_path, "model")
+    data: dict[str, Any] = {"filters": ["pii", {"quality": False}], "near_duplicates": "keep"}
+    config = config_of(tmp_path, data={**data, "balance": {"at_most": 9, "seed": 3}})
+    training = plan.training_rows(config, tmp_path, base)
+    assert [spec.name for spec in training.filters] == ["normalise", "pii"]
+    assert training.near_duplicates == "keep"
+    assert training.balance == BalanceSpec(at_most=9, seed=3)
+    held_out = plan.held_out(config, tmp_path, base)
+    assert [spec.name for spec in held_out.filters] == ["pii"]
+    assert held_out.balance is None
+    usual = plan.training_rows(config_of(tmp_path), tmp_path, base)
+    assert [spec.name for spec in usual.filters] == ["normalise", "quality"]
+    assert (usual.near_duplicates, usual.balance) == ("drop", None)
+
+
 def test_of_a_folder_held_out_rows_and_pools_are_not_trained_on(
     tmp_path: Path, base: ModelFiles
 ) -> None:
@@ -308,6 +327,7 @@ def test_the_outline_says_what_would_be_done_and_writes_nothing(
     config = write_project(tmp_path, tiny_llama, publish={"repo": "you/it", "hub": "local"})
     told = plan.outline(config)
     assert told["model"] == "tiny-llama (folder)"
+    assert told["filters"] == "normalise, quality"
     assert told["method"] == "lora (rank 4, alpha 8)"
     assert told["engine"] == "auto: the fused one where it can"
     assert told["length"] == "4 steps"

@@ -19,6 +19,27 @@ from tests.support.project import Finished, write_project
     ("argv", "words"),
     [
         (["--stage", "data_gen"], ["data", "prepare", "config.yaml"]),
+        (
+            ["--stage", "data_gen", "--dataset", "plasma_v1"],
+            ["data", "prepare", "config.yaml", "--dataset", "plasma_v1"],
+        ),
+        (
+            [
+                *("--stage", "data_gen", "--dataset", "plasma_v1", "--teacher", "gpt-4o"),
+                *("--method", "paraphrase", "--rows", "9", "--budget_usd", "2"),
+            ],
+            [
+                *("data", "augment", "plasma_v1", "--method", "paraphrase", "--rows", "9"),
+                *("--teacher", "gpt-4o", "--budget-usd", "2", "--config", "config.yaml"),
+            ],
+        ),
+        (
+            [
+                *("--stage", "train", "--mode", "distill"),
+                *("--teacher", "gpt-4o", "--student", "mistral-7b"),
+            ],
+            ["distill", "--student", "mistral-7b", "--teacher", "gpt-4o"],
+        ),
         (["--stage", "train", "--config", "b.yaml"], ["train", "b.yaml"]),
         (["--stage", "train", "--mode", "sft"], ["train", "config.yaml"]),
         (["--stage", "eval"], ["eval", "latest"]),
@@ -34,7 +55,16 @@ def test_a_stage_is_a_command(argv: list[str], words: list[str]) -> None:
     assert command_line(argv) == words
 
 
-@pytest.mark.parametrize("argv", [[], ["--stage", "improve"], ["--stage", "train", "--mode", "x"]])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["--stage", "improve"],
+        ["--stage", "train", "--mode", "x"],
+        ["--stage", "train", "--mode", "distill"],
+        ["--stage", "data_gen", "--teacher", "gpt-4o"],
+    ],
+)
 def test_an_unknown_stage_is_refused(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as refused:
         command_line(argv)

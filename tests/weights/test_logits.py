@@ -61,6 +61,20 @@ def test_logits_are_those_of_transformers(
     assert fits(shape, {name: weights.shape(name) for name in weights.names}) == []
 
 
+def test_an_error_of_one_model_is_raised_and_torch_has_its_threads_back(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "model")
+    weights, shape = model_weights(folder), shape_of(read_config(folder))
+    before = torch.get_num_threads()
+
+    def read(name: str) -> list[torch.Tensor]:
+        tensor = weights.tensor(name)
+        return [tensor, tensor[:3] if "up_proj" in name else tensor]
+
+    with pytest.raises(RuntimeError, match="size"):
+        logits_of([Model(shape, 0), Model(shape, 1)], TEXTS, read)
+    assert torch.get_num_threads() == before
+
+
 def test_models_are_computed_side_by_side_each_with_its_own_weights_and_texts(
     tmp_path: Path,
 ) -> None:

@@ -19,11 +19,12 @@ from nexa.lm.chat import ChatTemplate
 from nexa.lm.resolve import ModelFiles, resolve
 from nexa.train.finetune import finetune
 from nexa.train.spec import OptimizerSpec, TrainSpec
+from nexa.weights import generic_logits
 from nexa.weights.merge_adapter import MergeSpec, merge_adapter
 from tests.support import chain
 from tests.support.tiny import write_tiny_model
 from tests.train.sample import conversation, dataset
-from tests.weights.other_family import write_granite
+from tests.weights.other_family import write_gpt_neox, write_granite
 
 IDS = torch.tensor([[1, 40, 41, 42, 2, 99]])
 
@@ -104,6 +105,33 @@ def test_a_family_that_only_transformers_computes_merges_too(
     told = {check["name"]: check["value"] for check in draft.body.parity["checks"]}
     assert told["tied_embeddings"] == {"tie": tied, "wrong": []}
     assert told["merge_is_the_live_adapter"] < 1e-5
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("full", [True, False], ids=["full", "adapter"])
+def test_a_family_whose_head_transformers_renames_merges_too(
+    store: Store, tmp_path: Path, tied: bool, full: bool
+) -> None:
+    model = resolve(str(write_gpt_neox(tmp_path / "base", tied=tied)))
+    trained = chain.full_checkpoint_draft if full else chain.checkpoint_draft
+    made = chain.seal(store, "finetune", trained(model, tmp_path / "trained"))
+
+    draft = merge_adapter(MergeSpec(model), checkpoint=made, store=store)
+
+    assert draft.body.passed
+    names = set(load_file(draft.files["model.safetensors"]))
+    assert ("embed_out.weight" in names, "lm_head.weight" in names) == (not tied, False)
+
+
+def test_a_head_that_is_not_among_the_weights_is_told_by_name(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = resolve(str(write_gpt_neox(tmp_path / "base")))
+    trained = chain.seal(store, "finetune", chain.checkpoint_draft(model, tmp_path / "trained"))
+    monkeypatch.setattr(generic_logits, "get_model_conversion_mapping", lambda _: [])
+
+    with pytest.raises(ParityError, match=r"tied_embeddings(.|\n)*lm_head.weight"):
+        merge_adapter(MergeSpec(model), checkpoint=trained, store=store)
 
 
 def test_a_fully_trained_family_that_only_transformers_computes_gets_its_proof(

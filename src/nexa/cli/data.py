@@ -16,35 +16,86 @@ if TYPE_CHECKING:
     from nexa.core.records import Artifact, DatasetBody
     from nexa.data.mask import MaskedRow
 
+# Filters that no dataset goes through unasked; a test holds it to the table of filters.
+ON_REQUEST = ("secrets", "pii", "safety", "unphysical")
+
 COMMANDS = {
     "Data": {
         "prepare": ("nexa.cli.data:prepare", "Prepare the data of config.yaml, and nothing more."),
+        "augment": (
+            "nexa.cli.data_augment:augment",
+            "Have a teacher write rows for a dataset: a new version of it.",
+        ),
+        "distill": (
+            "nexa.cli.data_distill:distill",
+            "Have a teacher answer prompts: a dataset of its answers.",
+        ),
         "merge": ("nexa.cli.data:merge", "Add rows to a dataset: a new version of it."),
+        "validate": (
+            "nexa.cli.data_validate:validate",
+            "Check every row against its dataset type, or a schema of yours.",
+        ),
+        "schema": (
+            "nexa.cli.data_validate:schema",
+            "Print the JSON Schema of a dataset type.",
+        ),
         "mask": ("nexa.cli.data:mask", "Show which text of a row is trained, in colour."),
-        "list": ("nexa.cli.data:list_datasets", "Show the datasets of this project."),
+        "list": ("nexa.cli.data_look:list_datasets", "Show the datasets of this project."),
+        "show": ("nexa.cli.data_look:show", "Show a dataset: its facts, and rows of it."),
+        "diff": (
+            "nexa.cli.data_look:diff",
+            "Show in what dataset B differs from dataset A: rows, splits, domains, drops.",
+        ),
+        "lineage": (
+            "nexa.cli.data_look:lineage",
+            "Show what a dataset, or a ROW of it, was made from.",
+        ),
+        "report": (
+            "nexa.cli.data_look:report",
+            "Write the page of a dataset: counts, lengths, domains, drops by reason, rows.",
+        ),
     }
 }
 data = LazyGroup("data", COMMANDS, help="Prepare data and look at it.")
 
 
 @click.command()
-@click.argument("what", metavar="[CONFIG|DATA]", default="config.yaml")
+@click.argument("what", metavar="[CONFIG|DATA...]", nargs=-1)
 @click.option("--model", metavar="MODEL", help="Without a config.yaml: whose tokens are counted.")
 @click.option("--eval", "eval_path", metavar="DATA", help="With --model: the held-out rows.")
+@click.option("--dataset", metavar="ID", help="What the dataset is called; else as its file.")
+@click.option(
+    "--filter",
+    "filters",
+    metavar="NAME",
+    multiple=True,
+    help=f"With --model, once or more: a filter beside the default ones: {', '.join(ON_REQUEST)}.",
+)
 @base_source_option
 @output_options
 def prepare(
-    out: Output, what: str, model: str | None, eval_path: str | None, base_source: Source
+    out: Output,
+    what: tuple[str, ...],
+    model: str | None,
+    eval_path: str | None,
+    dataset: str | None,
+    filters: tuple[str, ...],
+    base_source: Source,
 ) -> None:
     """Prepare the data of config.yaml, and nothing more.
 
-    With --model it takes DATA instead, a file, a folder or a Hub dataset, and needs no config.yaml.
+    With --model it takes DATA instead, and needs no config.yaml: files, a folder, a pattern, an
+    address or a Hub dataset.
+    Filters and their options stand under data.filters in config.yaml.
     """
-    dataset = _prepared(what, model, eval_path, base_source)
-    body = dataset.body
+    from nexa.data.globs import joined
+
+    named = joined(what or ("config.yaml",))
+    made = _prepared(named, model, eval_path, base_source, dataset, filters)
+    body = made.body
 
     def tell() -> None:
-        out.say(f"{dataset.label}", bold=True)
+        out.say(f"{made.label}", bold=True)
         rows = {f"split {name}": f"{split.rows} rows" for name, split in body.splits.items()}
         dropped = {f"dropped, {reason}": count for reason, count in body.dropped.items()}
         lengths = ", ".join(f"{name} {n}" for name, n in body.length_quantiles.items())
@@ -55,21 +106,34 @@ def prepare(
 
 
 def _prepared(
-    what: str, model: str | None, eval_path: str | None, base_source: Source
+    what: str,
+    model: str | None,
+    eval_path: str | None,
+    base_source: Source,
+    dataset_id: str | None,
+    filters: tuple[str, ...],
 ) -> Artifact[DatasetBody]:
     """The dataset of a config.yaml, or with a model that of named data."""
     from nexa.orchestrate.run import prepare_data, prepare_only
 
     if model is not None:
-        return prepare_data(what, model, Path.cwd(), eval_path=eval_path, source=base_source)
-    if eval_path is not None or base_source != "auto":
-        raise UsageError("--eval and --base-source go with --model", fix="--model MODEL")
+        return prepare_data(
+            what,
+            model,
+            Path.cwd(),
+            eval_path=eval_path,
+            source=base_source,
+            dataset_id=dataset_id,
+            filters=filters,
+        )
+    if eval_path is not None or base_source != "auto" or filters:
+        raise UsageError("--eval, --filter and --base-source go with --model", fix="--model MODEL")
     if Path(what).suffix not in (".yaml", ".yml"):
         raise UsageError(
             f"{what} is no config.yaml, and as data it needs a model whose tokens are counted",
             fix=f"nexa data prepare {what} --model smollm2-135m",
         )
-    return prepare_only(Path(what))
+    return prepare_only(Path(what), dataset_id=dataset_id)
 
 
 @click.command()
@@ -148,29 +212,3 @@ def _tell_masks(out: Output, rows: list[MaskedRow]) -> None:
             else:
                 out.say(span.text.rstrip("\n"), dim=True)
         out.say()
-
-
-@click.command("list")
-@output_options
-def list_datasets(out: Output) -> None:
-    """Show the datasets of this project."""
-    from nexa.core.tiers import Tiers
-
-    store = Tiers.of(Path.cwd()).store
-    found = [
-        store.get("dataset", f"{name}@{version}")
-        for name in store.names("dataset")
-        for version in store.versions("dataset", name)
-    ]
-    rows = [
-        [a.label, a.body.rows_read, sum(s.rows for s in a.body.splits.values()), a.digest[:12]]
-        for a in found
-    ]
-    out.show(
-        [a.to_json() for a in found],
-        lambda: (
-            out.table(["dataset", "rows read", "rows kept", "digest"], rows)
-            if rows
-            else out.say("no datasets yet")
-        ),
-    )

@@ -8,13 +8,16 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from nexa.cli.filter_docs import filters_table, options_table
 from nexa.data import files
 from nexa.data.filters import duplicates, leaks, lengths, split
 from nexa.data.loaders import LOADERS
 from nexa.data.loaders.text import PIECE
+from nexa.data.loaders.unpacking import LEAST_BOUND, MOST_RATIO, SETTING
 from nexa.data.schemas import BUILT_IN, Shape
 from nexa.data.schemas.fields import LABELS, ROLES
 from nexa.data.schemas.sharegpt import ROLE_NAMES
+from nexa.data.schemas.types import DatasetType, dataset_types
 from nexa.data.sources import MALFORMED, NOT_ROWS, NOTES, SAMPLE_ROWS
 from nexa.data.values import MAX_DEPTH, MAX_ROW_BYTES
 
@@ -55,7 +58,7 @@ REASONS: Mapping[str, str] = {
     MALFORMED: "it cannot be read, or has not the keys or values of its file's format",
     duplicates.EXACT: "an earlier row is the same but for blanks and Unicode composition",
     duplicates.SAME_ID: "an earlier row with other words has its id",
-    duplicates.NEAR: "an earlier row is nearly the same, and has the same numbers",
+    duplicates.NEAR: "an earlier row has all but a word or two, the same numbers and short answer",
     leaks.LEAK: "it has the prompt of a row of the suite, is nearly one, or quotes one",
     lengths.REFUSED: "the model's template cannot write it, or not so that its answer is known",
     lengths.TOO_LONG: "more tokens than `max_length`; more than 1 % of these are an error",
@@ -114,11 +117,20 @@ def limits_table() -> str:
         "a row": f"at most {MAX_ROW_BYTES >> 20} MB of text",
         "lists and objects in each other": f"at most {MAX_DEPTH} deep",
         "a format is told from": f"the first {SAMPLE_ROWS} rows of a file",
+        "a packed file holds": f"at most {MOST_RATIO} times its size, or {LEAST_BOUND >> 20} MB if "
+        f"that is more; `{SETTING}` sets another bound",
         "a piece of plain text": f"{PIECE:,} characters, up to the next blank line",
         "never rows in a folder": f"{others}; prose named {notes}; hidden files",
     }
     rows = ["| what | limit |", "|---|---|"]
     return "\n".join(rows + [f"| {what} | {limit} |" for what, limit in limits.items()])
+
+
+def types_table() -> str:
+    """Every dataset type: the keys that its rows must have, and what it is for."""
+    rows = ["| type | a row has | what it is |", "|---|---|---|"]
+    types = dataset_types().values()
+    return "\n".join(rows + [f"| `{t.name}` | {_keys(t)} | {t.meaning} |" for t in types])
 
 
 def rejects_table() -> str:
@@ -141,11 +153,21 @@ DATA_FORMAT_PARTS: Mapping[str, Callable[[], str]] = {
     "labels": labels_table,
     "format sections": format_sections,
     "roles": roles_table,
+    "types": types_table,
     "loaders": loaders_table,
     "limits": limits_table,
     "rejects": rejects_table,
     "columns": columns_table,
+    "filters": filters_table,
+    "filter options": options_table,
 }
+
+
+def _keys(type_: DatasetType) -> str:
+    if type_.name == "sft":
+        return "the keys of any [format](#formats)"
+    ways = [", ".join(f"`{key}`" for key in variant.key_sets[0]) for variant in type_.variants]
+    return "; or ".join(ways)
 
 
 def _section(shape: Shape) -> str:

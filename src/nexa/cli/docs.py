@@ -18,6 +18,7 @@ from nexa.cli.lazy import LazyGroup
 from nexa.cli.main import INTERRUPTED, UNEXPECTED, app
 from nexa.cli.schema_docs import manifest_schema, source_packages, source_tree, with_part
 from nexa.cli.storage_docs import STORAGE_PARTS
+from nexa.cli.teacher_docs import teacher_table
 from nexa.core import errors
 from nexa.core.store import write_atomic
 
@@ -55,7 +56,10 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "child variables": safety_docs.child_variables,
         "credentials": safety_docs.credential_table,
         "refusals": safety_docs.refusal_table,
+        "hazards": safety_docs.hazard_table,
+        "quantities": safety_docs.quantity_list,
     },
+    "docs/TEACHERS.md": {"teachers": teacher_table},
 }
 
 

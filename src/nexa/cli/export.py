@@ -97,6 +97,10 @@ def export(out: Output, model: str, dry_run: bool, base_source: Source, **asked:
     DIR gets the weights with all they need (config and tokenizer, or an Ollama Modelfile), a card
     README.md, the proof parity.json, and export.json, which tells where it came from.
     """
+    from nexa.lm.folder import begin_hashing
+    from nexa.lm.resolve import likely_folders
+
+    begin_hashing(likely_folders([model]))  # while the other libraries are imported
     from nexa.orchestrate.export import Request, preview
     from nexa.orchestrate.export import export as export_model
 

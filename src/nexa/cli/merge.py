@@ -143,6 +143,10 @@ def merge(
     where the method works on differences from it; adapters of one base into one adapter. A
     RECIPE.yaml has the keys of mergekit.
     """
+    from nexa.lm.folder import begin_hashing
+    from nexa.lm.resolve import likely_folders
+
+    begin_hashing(likely_folders([*models, base_model]))  # while the other libraries are imported
     from nexa.orchestrate.merge import Numbers as How
     from nexa.orchestrate.merge import Request, is_single, preview
     from nexa.orchestrate.merge import merge as merge_models

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nexa.core import errors, secrets
 from nexa.core.errors import NexaError
+from nexa.core.hazards.flags import KINDS, QUANTITIES
 
 # What stands in the way of a secret or of an unsafe file, and when.
 REFUSALS: tuple[tuple[type[NexaError], str], ...] = (
@@ -42,6 +43,20 @@ def refusal_table() -> str:
     rows = ["| exit code | error | when |", "|---|---|---|"]
     rows += [f"| {kind.exit_code} | `{kind.__name__}` | {when} |" for kind, when in REFUSALS]
     return "\n".join(rows)
+
+
+def hazard_table() -> str:
+    """The kinds of hazards that proposals are searched for, and how severe each is."""
+    rows = ["| kind | severity | what | answered by measures |", "|---|---|---|---|"]
+    for name, kind in KINDS.items():
+        answered = "yes" if kind.mitigated_by else "no"
+        rows.append(f"| `{name}` | {kind.severity:g} | {kind.what} | {answered} |")
+    return "\n".join(rows)
+
+
+def quantity_list() -> str:
+    """The quantities whose impossible values are found."""
+    return "The quantities: " + ", ".join(f"`{name}`" for name in QUANTITIES) + "."
 
 
 def child_variables() -> str:

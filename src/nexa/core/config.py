@@ -6,7 +6,7 @@ Keys are Entrenar's. A key that is not here is refused with the nearest name: a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from nexa.core.config_base import Section
 from nexa.core.config_names import OTHER_NAMES, OTHER_VALUES
 from nexa.core.config_sections import (
     DataSection,
@@ -26,7 +27,6 @@ from nexa.core.config_sections import (
     PublishSection,
     QuantizeSection,
     SchedulerSection,
-    Section,
     TrainingSection,
 )
 from nexa.core.errors import ConfigError, nearest
@@ -178,7 +178,10 @@ def _mistakes(tree: Mapping[Any, Any], error: ValidationError) -> list[str]:
     told: dict[tuple[int, str, str], dict[str, None]] = {}
     for item in error.errors(include_url=False):
         keys, value = _place(tree, item["loc"])
-        dotted = ".".join(map(str, item["loc"] if item["type"] == "missing" else keys))
+        named = _named(tree, keys)
+        if item["type"] == "missing":
+            named += [str(part) for part in item["loc"][len(keys) :]]
+        dotted = ".".join(named)
         shown = "" if value is None or isinstance(value, Mapping) else f" (got {value!r})"
         if item["type"] == "missing":
             subject, reason, shown = f"{dotted} is missing", "", ""
@@ -211,14 +214,31 @@ def _place(tree: Mapping[Any, Any], loc: tuple[str | int, ...]) -> tuple[list[An
     """The keys of pydantic's location that the file has (unions append more), and the value."""
     keys: list[Any] = []
     node: Any = tree
-    for part in loc:
-        known = node if isinstance(node, Mapping) else ()
-        found = [key for key in known if str(key) == part]
+    for index, part in enumerate(loc):
+        # Of a list of plain values the whole is told.
+        known = _keys(node) if isinstance(node, Mapping) or loc[index + 1 :] else ()
+        found = [key for key in known if key == part or str(key) == part]
         if not found:
             break
         keys += found[:1]
         node = node[found[0]]
     return keys, node
+
+
+def _keys(node: Any) -> Iterable[Any]:
+    """The keys of a section, the places of a list."""
+    if isinstance(node, Mapping):
+        return node
+    return range(len(node)) if isinstance(node, list) else ()
+
+
+def _named(tree: Mapping[Any, Any], keys: list[Any]) -> list[str]:
+    """The keys among `keys`, as they are told: places of a list have no name."""
+    named, node = [], tree
+    for key in keys:
+        named += [] if isinstance(node, list) else [str(key)]
+        node = node[key]
+    return named
 
 
 def _line(tree: Mapping[Any, Any], keys: list[Any]) -> int:

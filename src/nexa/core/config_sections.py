@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 
 from pydantic import (
     AliasChoices,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -16,6 +15,8 @@ from pydantic import (
     model_validator,
 )
 
+from nexa.core.config_base import Amount, Auto, Count, Positive, Section, Share
+from nexa.core.config_filters import BalanceSection, FiltersAsked
 from nexa.core.errors import nearest
 from nexa.core.secrets import hub_endpoint
 from nexa.core.units import seconds, size_bytes
@@ -55,24 +56,10 @@ def _quantizations(told: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-Auto = Literal["auto"]
-# Strict: `rank: true` is a mistake, not a rank of 1.
-Positive = Annotated[int, Field(gt=0, strict=True)]
-Count = Annotated[int, Field(ge=0, strict=True)]
-Amount = Annotated[float, Field(gt=0, strict=True)]
-Share = Annotated[float, Field(ge=0, lt=1, strict=True)]
 # In seconds and in bytes, once they are read.
 Span = Annotated[float, BeforeValidator(seconds), Field(gt=0)]
 Memory = Annotated[int, BeforeValidator(_memory)]
 Quantizations = Annotated[tuple[str, ...], BeforeValidator(_quantizations)]
-
-
-class Section(BaseModel):
-    """One block of config.yaml."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False
-    )
 
 
 class ModelSection(Section):
@@ -108,6 +95,15 @@ class DataSection(Section):
         default="auto", description="tokens a row; auto takes it from the data's quantiles"
     )
     batch_size: Positive = Field(default=8, description="rows a micro-step")
+    filters: FiltersAsked = Field(
+        default={},
+        description="filters beside the default ones: names, or `name: {option: value}`; "
+        "`name: false` leaves a default one out",
+    )
+    near_duplicates: Literal["drop", "keep"] = Field(
+        default="drop", description="training rows that are nearly the same as an earlier one"
+    )
+    balance: BalanceSection | None = None
 
 
 class OptimizerSection(Section):

@@ -24,6 +24,7 @@ NexaError            1
 +-- MissingExtra    13   an optional package is not installed
 +-- AccessError     23   a token that is missing, wrong, expired or may not do this
 +-- CapacityError   24   the machine's memory does not hold this
++-- BudgetSpent     25   the next request may cost more than what is left of the budget
 (Ctrl-C            130)
 """
 
@@ -193,6 +194,12 @@ class CapacityError(NexaError, RuntimeError):
     """The machine's memory does not hold what was asked; says what would fit."""
 
     exit_code = 24
+
+
+class BudgetSpent(NexaError, RuntimeError):
+    """What may be spent is spent, or the next request may carry it beyond; answers are kept."""
+
+    exit_code = 25
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nexa.core.errors import IntegrityError
+from nexa.core.identity import canonical_json, sha256_bytes
 from nexa.core.records import (
     AdoptedBody,
     AnswersBody,
@@ -15,6 +16,7 @@ from nexa.core.records import (
     DatasetBody,
     ExportBody,
     ModelRef,
+    SyntheticBody,
 )
 from nexa.core.store import Store, UnknownArtifact
 
@@ -61,11 +63,15 @@ def _input(artifact: Artifact[Any], name: str, store: Store) -> Artifact[Any]:
 
 
 def _outside(artifact: Artifact[Any], depth: int) -> Iterator[Node]:
-    """What an artifact grew from that no step made: source files, a base model."""
+    """What an artifact grew from that no step made: source files, a base model, a teacher."""
     body = artifact.body
-    if isinstance(body, DatasetBody):
+    if isinstance(body, DatasetBody | SyntheticBody):
         for file, digest in sorted(body.sources.items()):
             yield Node(depth, "source", file, digest, "file")
+    if isinstance(body, SyntheticBody):
+        ran = f" ({', '.join(body.served)})" if body.served else ""
+        digest = sha256_bytes(canonical_json(body.identity))
+        yield Node(depth, "teacher", f"{body.teacher}{ran}", digest, "model")
     if isinstance(body, CheckpointBody | AdoptedBody):
         yield _model_node(depth, "base", body.base)
     if isinstance(body, ExportBody):

@@ -32,6 +32,11 @@ PRIVATE = frozenset(
 )
 
 
+def _is_none(value: object) -> bool:
+    """For a field that a later version added: what was published before stays, byte for byte."""
+    return value is None
+
+
 class ManifestClosed(NexaError, RuntimeError):
     """A closed manifest is evidence; nothing amends it."""
 
@@ -47,7 +52,12 @@ class Cost(BaseModel):
     provider: str = Field(description="who owns the machine")
     cost_per_hour_usd: float = Field(description="0 for one's own machine unless told otherwise")
     price_source: str = Field(description="who named the price")
-    cost_total_usd: float = Field(description="metered time x price")
+    cost_total_usd: float = Field(description="metered time x price, and the teacher's answers")
+    teacher_usd: float | None = Field(
+        default=None,
+        description="of the teacher's answers; not there: none, or an unknown price",
+        exclude_if=_is_none,
+    )
     tokens: int = Field(description="tokens that went through the model in training")
     usd_per_point: float | None = Field(
         description="dollars a point (0.01) of the primary metric gained; None without a gain"
@@ -60,7 +70,9 @@ class RunManifest(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     run_id: str = Field(description="YYYY-MM-DD-HHMMSS-xxxx; a DNS label")
-    run_type: str = Field(description="train | data_gen | eval | export | merge | publish")
+    run_type: str = Field(
+        description="train | distill | data_gen | eval | export | merge | publish"
+    )
     dataset_id: str | None = Field(default=None, description="name@version of the training data")
     dataset_hash: str | None = Field(default=None, description="digest of the dataset's record")
     teacher_model: str | None = Field(default=None, description="in distillation")
@@ -73,7 +85,7 @@ class RunManifest(BaseModel):
     hostname: str | None = Field(default=None, description="left out of what is published")
     wandb_run_id: str | None = Field(default=None, description="when a W&B sink listened")
     tokens_trained: int = Field(default=0, description="tokens through the model in training")
-    cost_estimate_usd_total: float = Field(default=0.0, description="metered time x price")
+    cost_estimate_usd_total: float = Field(default=0.0, description="cost.cost_total_usd")
     checkpoint_dir_durable: str | None = Field(default=None, description="durable address")
     best_checkpoint: str | None = Field(default=None, description="file in that folder")
     eval_status: Literal["pending", "done", "failed", "skipped"] = Field(
@@ -113,6 +125,11 @@ class RunManifest(BaseModel):
     template_sha256: str | None = Field(default=None, description="of the chat template")
     mask_sha256: str | None = Field(default=None, description="over token ids and loss masks")
     label_tokens: int = Field(default=0, description="tokens that bore loss")
+    teacher_tokens: dict[str, int] = Field(
+        default_factory=dict,
+        description="input and output tokens of the teacher's answers, those of earlier attempts "
+        "among them",
+    )
     verdict: str | None = Field(
         default=None, description="improved | no evidence | worse | contaminated"
     )

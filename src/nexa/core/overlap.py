@@ -18,40 +18,43 @@ import hashlib
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import rensa
 from numpy.typing import NDArray
 
-SHINGLE_WORDS = 3  # long enough that two notes on one subject differ, short enough for two lines
+from nexa.core.shingles import HASH, Hashes, digest_64, shingle
+from nexa.core.sketches import BANDS, ROWS, Sketches, sketch
 
 # Weighted Jaccard from which two rows stay on one side of a split, and one is a leak of the other.
 # Measured on 7,473 word problems and 524 structured notes of 94 subjects: different rows reach at
 # most 0.54 (two notes on one subject; 0.22 on different ones), a copy with one word or number
 # changed has 0.79 or more (5th percentile, notes of 25 words).
 NEAR_DUPLICATE = 0.7
-# From which a later row adds nothing and is left out, if its numbers are the same too: another
-# case, another punctuation, one word in a hundred.
-SAME_ROW = 0.95
+# From which a later row adds nothing and is left out, if `copies` finds the rest the same, too: two
+# neighbouring words in eighty. Different rows of the same measurement reach 0.54.
+SAME_ROW = 0.85
+# Of the answers alone, where they are long: one context with two questions is two rows.
+SAME_ANSWER = 0.5
+# A shorter answer (in words) is a label, a name, a value: the same only if every character is.
+SHORT_ANSWER = 14
 # Share of a held-out text's weight that lies inside a longer training text: the row is quoted.
 # The same edits leave 0.88 of a note (5th percentile); 0.9 asks for a quotation, not a likeness.
 CONTAINED = 0.9
 # A text of fewer shingles is inside another by chance; it is compared whole.
 MIN_CONTAINED_SHINGLES = 12
 
-# 32 bands of 4: a pair of Jaccard 0.7 is missed once in 6,000, of 0.8 once in 20 million.
-PERMUTATIONS = 128
-BANDS = 32
-SKETCH_ROWS = 4096  # rows sketched at once: bounds the memory of the weighted copies
+ROUNDING = 1e-9  # sums of some hundred weights in another order differ by less
 
-# A number with its decimals is one word, a Chinese, Japanese or Korean character is one word.
-_WORD = re.compile(r"[0-9]+(?:[.,][0-9]+)*|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W\d_]+|\d")
 _NUMBER = re.compile(r"[0-9]+(?:[.,][0-9]+)*")
+# Numbers, and the signs that make another formula of the same words; a minus before a digit.
+_FIGURE = re.compile(
+    r"[0-9]+(?:[.,][0-9]+)*|[+*/^%=<>|~\u00ac\u00b1\u00d7\u00f7\u2200-\u22ff]|-(?=[0-9])"
+)
+_NO_FIGURE = bytes(set(range(128)) - set(b"0123456789+*/^%=<>|~"))
 
-Hashes = NDArray[np.uint64]
 Weights = NDArray[np.float64]
 
 
@@ -80,17 +83,13 @@ class Hit:
 
 def normalise(text: str) -> str:
     """The text whose equality is exact duplication: composed Unicode, single blanks, no ends."""
-    return " ".join(unicodedata.normalize("NFC", text).split())
+    composed = text if text.isascii() else unicodedata.normalize("NFC", text)
+    return " ".join(composed.split())
 
 
 def digest(text: str) -> str:
     """sha256 of the normalised text."""
     return hashlib.sha256(normalise(text).encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def words(text: str) -> list[str]:
-    """The words that shingles are made of, without case and punctuation."""
-    return _WORD.findall(unicodedata.normalize("NFC", text).casefold())
 
 
 def numbers(text: str) -> tuple[str, ...]:
@@ -126,7 +125,7 @@ def memberships(texts: Sequence[str], threshold: float = NEAR_DUPLICATE) -> list
     that is like members of several belongs to the first and names the others. So a later text
     never changes what an earlier one belongs to, which `clusters`, joining all, cannot promise.
     """
-    corpus = _Corpus(texts)
+    corpus = _Corpus(("", text) for text in texts)
     buckets: list[dict[int, dict[int, list[int]]]] = [{} for _ in range(BANDS)]
     found: list[tuple[int, ...]] = []
     for row, keys in enumerate(_bands(corpus)):
@@ -143,6 +142,52 @@ def memberships(texts: Sequence[str], threshold: float = NEAR_DUPLICATE) -> list
     return found
 
 
+def copies(rows: Sequence[Example], *, settled: int = 0) -> list[int]:
+    """For each row the first row before it that it is a copy of; itself if it is none and stays.
+
+    A copy has a weighted Jaccard >= SAME_ROW with a row that stays, the same `row_key` (numbers,
+    signs, and the answer if that is short), and an answer that is like the other's: a weighted
+    Jaccard >= SAME_ANSWER. The first `settled` rows stay. A text without a word has no copies.
+    """
+    corpus = _Corpus((row.prompt, row.answer) for row in rows)
+    keys = [row_key(row, said) for row, said in zip(rows, corpus.answer_words, strict=True)]
+    buckets: dict[tuple[int, int, int], list[int]] = defaultdict(list)
+    found: list[int] = []
+    for i, bands in enumerate(_bands(corpus)):
+        places = [(band, key, keys[i]) for band, key in enumerate(bands) if key >= 0]
+        earlier = sorted({j for place in places for j in buckets[place]} if i >= settled else ())
+        found.append(next((j for j in earlier if _is_copy(corpus, j, i)), i))
+        if found[i] == i and len(corpus.shingles(i)):
+            for place in places:
+                buckets[place].append(i)
+    return found
+
+
+def row_key(row: Example, answer_words: int) -> int:
+    """What two copies must have in common to the letter, as a number of 64 bits."""
+    kept = sorted(_figures(row.text))
+    if answer_words < SHORT_ANSWER:
+        kept.append(f"answer {normalise(row.answer)}")
+    return digest_64("\n".join(kept))
+
+
+def _figures(text: str) -> list[str]:
+    if text.isascii() and not text.encode().translate(None, _NO_FIGURE):
+        return []
+    return _FIGURE.findall(text)
+
+
+def _is_copy(corpus: _Corpus, a: int, b: int) -> bool:
+    return reaches(corpus.jaccard(a, b), SAME_ROW) and reaches(
+        corpus.answer_jaccard(a, b), SAME_ANSWER
+    )
+
+
+def reaches(score: float, threshold: float) -> bool:
+    """Whether a score is the threshold or more; equal sums of other order count as equal."""
+    return score >= threshold - ROUNDING
+
+
 def _any_alike(
     corpus: _Corpus, row: int, members: list[int], measured: set[int], threshold: float
 ) -> bool:
@@ -150,7 +195,7 @@ def _any_alike(
     for member in members:
         if member not in measured:
             measured.add(member)
-            if corpus.jaccard(member, row) >= threshold:
+            if reaches(corpus.jaccard(member, row), threshold):
                 return True
     return False
 
@@ -187,11 +232,11 @@ def overlapping(
     Exact, without sketches: a pair that reaches either threshold shares one of the held-out
     text's rarest shingles, so only pairs that do are measured.
     """
-    corpus = _Corpus([*train_texts, *eval_texts])
+    corpus = _Corpus(("", text) for text in [*train_texts, *eval_texts])
     index: dict[int, list[int]] = defaultdict(list)
     for j in range(len(train_texts), len(train_texts) + len(eval_texts)):
-        for shingle in corpus.rarest(j, 1 - min(threshold, contained)):
-            index[shingle].append(j)
+        for rare in corpus.rarest(j, 1 - min(threshold, contained)):
+            index[rare].append(j)
     hits = []
     for i in range(len(train_texts)):
         candidates = {j for s in corpus.shingles(i).tolist() if s in index for j in index[s]}
@@ -207,10 +252,10 @@ def _judge(
     corpus: _Corpus, i: int, j: int, threshold: float, contained: float
 ) -> tuple[float, Literal["near-duplicate", "contained"]] | None:
     jaccard = corpus.jaccard(i, j)
-    if jaccard >= threshold:
+    if reaches(jaccard, threshold):
         return jaccard, "near-duplicate"
     share = corpus.containment(j, i)
-    if share >= contained and len(corpus.shingles(j)) >= MIN_CONTAINED_SHINGLES:
+    if reaches(share, contained) and len(corpus.shingles(j)) >= MIN_CONTAINED_SHINGLES:
         return share, "contained"
     return None
 
@@ -218,12 +263,12 @@ def _judge(
 class _Corpus:
     """Texts as sorted shingle hashes with weights, all rows in one flat array."""
 
-    def __init__(self, texts: Sequence[str]) -> None:
-        rows = list(_shingle_rows(texts))
-        self.offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
-        self.hashes: Hashes = np.concatenate([*rows, np.empty(0, np.uint64)])
+    def __init__(self, rows: Iterable[tuple[str, str]]) -> None:
+        shingled, self.answer_words = shingle(rows)
+        self.offsets, self.hashes = shingled.offsets, shingled.hashes & HASH
+        self.in_answer = (shingled.hashes & ~HASH).astype(bool)
         _, place, count = np.unique(self.hashes, return_inverse=True, return_counts=True)
-        self.rarity: Weights = (len(texts) / np.maximum(count, 1))[place]
+        self.rarity: Weights = (len(self) / np.maximum(count, 1))[place]
         self.weights: Weights = np.log2(1 + self.rarity)
         sums = np.concatenate([[0.0], np.cumsum(self.weights)])
         self.totals: Weights = sums[self.offsets[1:]] - sums[self.offsets[:-1]]
@@ -249,12 +294,23 @@ class _Corpus:
         """Weighted Jaccard; two texts without a word are alike only if both are."""
         shared = self.shared(a, b)
         union = float(self.totals[a] + self.totals[b]) - shared
-        return shared / union if union > 1e-9 else 1.0
+        return shared / union if union > ROUNDING else 1.0
+
+    def answer_jaccard(self, a: int, b: int) -> float:
+        """As `jaccard`, of the shingles that begin in the rows' answers."""
+        (x, of_x), (y, of_y) = self._answer(a), self._answer(b)
+        shared = float(of_x[np.isin(x, y)].sum())
+        union = float(of_x.sum() + of_y.sum()) - shared
+        return shared / union if union > ROUNDING else 1.0
+
+    def _answer(self, row: int) -> tuple[Hashes, Weights]:
+        chosen = self.in_answer[self.offsets[row] : self.offsets[row + 1]]
+        return self.shingles(row)[chosen], self._row_weights(row)[chosen]
 
     def containment(self, inner: int, outer: int) -> float:
         """Share of `inner`'s weight that `outer` has too."""
         total = float(self.totals[inner])
-        return self.shared(inner, outer) / total if total > 1e-9 else 0.0
+        return self.shared(inner, outer) / total if total > ROUNDING else 0.0
 
     def rarest(self, row: int, share: float) -> list[int]:
         """The rarest shingles that together weigh more than `share` of the row."""
@@ -265,42 +321,12 @@ class _Corpus:
         return chosen
 
 
-def _shingle_rows(texts: Iterable[str]) -> Iterator[Hashes]:
-    """Each text's distinct shingle hashes, sorted; a text shorter than a shingle is one shingle."""
-    known: dict[str, int] = {}
-    for text in texts:
-        row = [known.get(word) or _hash_word(known, word) for word in words(text)]
-        hashed = np.array(row, dtype=np.uint64)
-        mixed = hashed[: max(len(hashed) - SHINGLE_WORDS + 1, min(len(hashed), 1))].copy()
-        for step in range(1, min(SHINGLE_WORDS, len(hashed))):
-            mixed = _mix(mixed) + hashed[step : step + len(mixed)]
-        yield np.unique(mixed)
-
-
-def _hash_word(known: dict[str, int], word: str) -> int:
-    # blake2b, not hash(): Python's own changes from one process to the next.
-    value = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
-    known[word] = value
-    return value
-
-
-def _mix(values: Hashes) -> Hashes:
-    """Steele et al.'s SplitMix64 finaliser: spreads every bit over all 64."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
-
-
 def _bands(corpus: _Corpus) -> list[list[int]]:
-    """For each row a key a band; equal keys mean equal bands, -1 a band that no other row has.
-
-    A shingle enters the sketch once for every two bits of its rarity, so that the sketch, too,
-    looks past what all rows share.
-    """
+    """For each row a key a band; equal keys mean equal bands, -1 a band that no other row has."""
     size = len(corpus)
     keys = np.full((size, BANDS), -1, dtype=np.int64)
-    starts = range(0, size, SKETCH_ROWS)
-    parts = [_sketch(corpus, at, min(at + SKETCH_ROWS, size)) for at in starts]
+    starts = range(0, size, ROWS)
+    parts = [_sketch(corpus, at, min(at + ROWS, size)) for at in starts]
     for number, band in enumerate(np.split(np.concatenate(parts), BANDS, axis=1) if parts else ()):
         raw = np.ascontiguousarray(band).view(f"V{band.shape[1] * band.itemsize}").ravel()
         _, place, count = np.unique(raw, return_inverse=True, return_counts=True)
@@ -309,16 +335,10 @@ def _bands(corpus: _Corpus) -> list[list[int]]:
     return rows
 
 
-def _sketch(corpus: _Corpus, begin: int, end: int) -> NDArray[np.uint32]:
+def _sketch(corpus: _Corpus, begin: int, end: int) -> Sketches:
     at = slice(corpus.offsets[begin], corpus.offsets[end])
-    copies = 1 + (np.log2(corpus.rarity[at]) / 2).astype(np.int64)
-    ends = np.concatenate([[0], np.cumsum(copies)])
-    copy = np.arange(ends[-1], dtype=np.uint64) - np.repeat(ends[:-1], copies).astype(np.uint64)
-    copy *= np.uint64(0x9E3779B97F4A7C15)
-    hashes = _mix((np.repeat(corpus.hashes[at], copies) + copy).astype(np.uint64))
-    rows = ends[corpus.offsets[begin : end + 1] - corpus.offsets[begin]]
-    matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(hashes, rows, PERMUTATIONS, 0)
-    return np.array(matrix.to_rows(), dtype=np.uint32)
+    offsets = corpus.offsets[begin : end + 1] - corpus.offsets[begin]
+    return sketch(corpus.hashes[at], offsets, corpus.rarity[at])
 
 
 def _root(first: list[int], row: int) -> int:

@@ -100,6 +100,50 @@ class DatasetBody(Body):
     template_sha256: str = Field(
         default="", description="chat template the lengths were taken under"
     )
+    content_sha256: str | None = Field(
+        default=None,
+        description="sha256 over the rows of all splits but for where they stood, and over what "
+        "was left out; versions of a name with the same inputs differ in it",
+        exclude_if=_is_none,
+    )
+    mended: dict[str, int] | None = Field(
+        default=None,
+        description="reason -> rows kept in another form than their source has",
+        exclude_if=_is_none,
+    )
+
+
+class SyntheticBody(Body):
+    """Rows that a teacher wrote.
+
+    Files: `rows.jsonl` (the rows, each with its teacher and its parents), `requests.jsonl` (one a
+    request: digest, model, tokens, cost, latency), `rejects.jsonl` (what gave no row, and why).
+    """
+
+    method: str = Field(description="distill, or a method of augment, e.g. self_instruct")
+    teacher: str = Field(description="what the user calls it")
+    identity: dict[str, Any] = Field(
+        description="what tells its answers from another's: provider, model id or digest, and the "
+        "endpoint, one of the user's own as its sha256"
+    )
+    served: list[str] = Field(description="what the server said that it ran")
+    templates: dict[str, str] = Field(
+        description="name-vN -> sha256 of each prompt template; none: prompts went as they are"
+    )
+    sources: dict[str, str] = Field(description="files of prompts or documents -> sha256")
+    seed: int = Field(description="of which rows are taken, and of the sampling")
+    requested: int = Field(description="requests")
+    answered: int = Field(description="those that were answered")
+    cached: int = Field(description="those whose answer was there already")
+    failed: int = Field(description="those without an answer")
+    repaired: int = Field(description="answers that were read only after what stood around them")
+    unparsable: int = Field(description="answers that were not what was asked for")
+    rejected: dict[str, int] = Field(description="reason -> prompts and answers without a row")
+    rows: int = Field(description="rows")
+    input_tokens: int = Field(description="of all answered requests")
+    output_tokens: int = Field(description="of all answers")
+    cost_usd: float | None = Field(description="of all answers; null: the price is not known")
+    price_source: str | None = Field(description="who names the price")
 
 
 class CheckpointBody(Body):
@@ -315,6 +359,7 @@ class PublicationBody(Body):
 
 KINDS: dict[str, type[Body]] = {
     "suite": SuiteBody,
+    "synthetic": SyntheticBody,
     "dataset": DatasetBody,
     "checkpoint": CheckpointBody,
     "adopted": AdoptedBody,
@@ -337,7 +382,8 @@ class Draft(Generic[B_co]):
     scratch. `name` is the artifact's public name; the version is the store's to give.
 
     `own` is a folder in which the step wrote every file itself and will write no more: what lies
-    there is moved into the store, where anything else is copied.
+    there is moved into the store, where anything else is copied. `digests` are the sha256 of files
+    there that the step has read already: the store does not read them once more.
     """
 
     kind: str
@@ -345,6 +391,7 @@ class Draft(Generic[B_co]):
     body: B_co
     files: Mapping[str, bytes | Path] = field(default_factory=dict)
     own: Path | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -128,9 +128,18 @@ class Store:
         """Where the bytes with this digest are (or would be)."""
         return self.root / "blobs" / digest[:2] / digest
 
-    def put(self, content: bytes | Path, *, own: Path | None = None) -> str:
-        """Keep bytes or a file; returns the sha256. Files below `own` are moved in: see `Draft`."""
-        digest = sha256_bytes(content) if isinstance(content, bytes) else sha256_file(content)
+    def put(
+        self, content: bytes | Path, *, own: Path | None = None, digest: str | None = None
+    ) -> str:
+        """Keep bytes or a file; returns the sha256. Files below `own` are moved in: see `Draft`.
+
+        `digest` is that of a file below `own`, where it was taken already.
+        """
+        mine = own is not None and isinstance(content, Path) and content.is_relative_to(own)
+        if isinstance(content, bytes):
+            digest = sha256_bytes(content)
+        elif digest is None or not mine:
+            digest = sha256_file(content)
         target = self.blob(digest)
         # Read again: a blob that was damaged is mended by whoever makes it once more.
         if self.is_whole(digest):
@@ -140,7 +149,7 @@ class Store:
             return digest
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            place_file(content, target, move=own is not None and content.is_relative_to(own))
+            place_file(content, target, move=mine)
         except OSError as error:
             raise storage_error(target, error) from error
         return digest
@@ -181,20 +190,27 @@ class Store:
     ) -> Artifact[B]:
         """Turn a draft into an artifact: keep its files, its record, its name and its recipe.
 
-        A record whose digest is already there under this name keeps its version.
+        A record whose digest is already there under this name keeps its version. A dataset with
+        the inputs and the content of a version that is there is that version: it is returned, and
+        the recipe is known to make it from now on.
         """
         size = sum(
             len(c) if isinstance(c, bytes) else c.stat().st_size for c in draft.files.values()
         )
         require_space(self.root, size, f"{draft.kind} {draft.name}")
         files = {
-            name: self.put(content, own=draft.own) for name, content in sorted(draft.files.items())
+            name: self.put(content, own=draft.own, digest=draft.digests.get(name))
+            for name, content in sorted(draft.files.items())
         }
         name = slug(draft.name)
         unnamed = Artifact(
             draft.kind, name, "", draft.body, files, dict(inputs), dict(step), fingerprint
         )
         with self._locked():
+            if (twin := self._twin(unnamed)) is not None:
+                emit("note", text=f"{twin.label} has these very rows: no new version is made")
+                write_atomic(self.root / "recipes" / fingerprint, self._recipe(twin))
+                return twin
             version = self._version_of(unnamed) or self._next_version(draft.kind, name)
             sealed = replace(unnamed, version=version)
             record = canonical_json(sealed.to_json())
@@ -367,6 +383,16 @@ class Store:
             pointer = self.root / "names" / artifact.kind / artifact.name / version
             if pointer.read_text() == artifact.digest:
                 return version
+        return None
+
+    def _twin(self, artifact: Artifact[B]) -> Artifact[B] | None:
+        """A whole version of a dataset's name that has the same inputs and content."""
+        content = getattr(artifact.body, "content_sha256", None)
+        for version in self.versions(artifact.kind, artifact.name) if content else ():
+            other = self.get(artifact.kind, f"{artifact.name}@{version}")
+            same = other.body.content_sha256 == content and other.inputs == artifact.inputs
+            if same and other.digest != artifact.digest and not self.verify(other):
+                return other
         return None
 
     def _next_version(self, kind: str, name: str) -> str:

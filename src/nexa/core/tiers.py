@@ -71,6 +71,11 @@ class Tiers:
         return self.root / ".nexa" / "cache" / "rendered"
 
     @property
+    def requests(self) -> Path:
+        """What teachers and judges answered, a journal a job: it was paid for, so it stays."""
+        return self.root / ".nexa" / "requests"
+
+    @property
     def hub(self) -> Path:
         """The local folder that stands in for a Hub."""
         return self.root / ".nexa" / "hub"

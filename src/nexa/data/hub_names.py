@@ -12,7 +12,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from nexa.data.globs import is_pattern
 from nexa.data.loaders import suffixes
+from nexa.data.loaders.unpacking import PACKINGS
 
 _PART = r"[A-Za-z0-9_-][A-Za-z0-9_.-]*"
 # One slash after the scheme, too: that is what becomes of it in a path.
@@ -51,8 +53,9 @@ def parse_hub(reference: str | Path, root: Path = Path()) -> HubData | None:
     if named["scheme"]:
         return found
     first = root / found.id.partition("/")[0]
-    ends_as_file = found.id.rpartition(".")[2].lower() in {*suffixes(), "gz"}
-    if (root / Path(reference)).exists() or first.exists() or ends_as_file:
+    ends_as_file = found.id.rpartition(".")[2].lower() in {*suffixes(), *PACKINGS}
+    is_path = (root / Path(reference)).exists() or is_pattern(found.id)
+    if is_path or first.exists() or ends_as_file:
         return None
     return found
 

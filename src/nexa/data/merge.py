@@ -8,37 +8,38 @@ group, or alike to them) takes their split, all others are trained on.
 
 from __future__ import annotations
 
-import json
+import weakref
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-import pyarrow.parquet as pq
+from typing import Literal
 
 from nexa.core.errors import DataError, TemplateError
 from nexa.core.events import emit
+from nexa.core.identity import where
 from nexa.core.records import Artifact, DatasetBody, Draft, SuiteBody
-from nexa.core.store import Store
-from nexa.data import files
-from nexa.data.filters.duplicates import drop_exact, drop_near
-from nexa.data.filters.leaks import drop_leaks, read_suite
-from nexa.data.filters.lengths import (
-    Measured,
-    choose_length,
-    drop_long,
-    measure,
-    positions_of,
-    quantiles,
-)
-from nexa.data.filters.split import Placed, place
-from nexa.data.rows import Content, Line, Reject, Row
+from nexa.core.store import Store, require_space
+from nexa.data.engine import chain
+from nexa.data.engine.output import Written, sealed_form, write_files
+from nexa.data.engine.parts import Part
+from nexa.data.engine.rejected import ByFilter
+from nexa.data.engine.scratch import ScratchFolder
+from nexa.data.engine.sealed import PART_ROWS, unsealed
+from nexa.data.engine.sieve import Sieve
+from nexa.data.engine.staged import Staged, labour_of, stage
+from nexa.data.engine.stager import Job
+from nexa.data.files import json_lines, read_lines
+from nexa.data.filters.base import FilterSpec
+from nexa.data.filters.leaks import read_suite
+from nexa.data.filters.lengths import choose_length, positions_of, quantiles
 from nexa.lm.chat import ChatTemplate
 from nexa.lm.resolve import ModelFiles
 from nexa.lm.tokenizer import load_tokenizer
 
 TRAIN = "train"
+# Of Parquet's bytes: what was packed there lies open in scratch, twice, with its shingles.
+SCRATCH_BYTES = 12
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,10 @@ class MergeSpec:
 
     model: ModelFiles  # whose template the dataset was prepared for
     near_duplicates: Literal["drop", "keep"] = "drop"
+    filters: tuple[FilterSpec, ...] = ()  # what each candidate goes through by itself
+    scratch: Path | None = where(default=None)  # where the temporary folder is made
+    workers: int | None = where(default=None)  # processes; 0: this one; None: by size and cores
+    part_rows: int = where(default=PART_ROWS)  # what a process reads at once
 
 
 class NothingNew(DataError):
@@ -72,62 +77,15 @@ def merge(
         TruncationError: more than 1 % of all rows would be too long.
     """
     template = _same_template(spec, dataset)
-    old = read_placed(dataset, store)
-    names = _new_names(dataset.body, candidates.body)
-    new = [_renamed(item.row, names) for item in read_placed(candidates, store)]
-    sieve = _Sieve([item.row for item in old], new)
-    sieve.keep(*drop_exact(sieve.all, settled=len(old)))
-    if spec.near_duplicates == "drop":
-        sieve.keep(*drop_near(sieve.all, settled=len(old)))
-    if suite is not None:
-        kept, leaked = drop_leaks(sieve.new, read_suite(store.path(suite, "prompts.jsonl")))
-        sieve.keep([*sieve.old, *kept], leaked)
-    before = measure(sieve.old, template)
-    after = measure(sieve.new, template)
-    sieve.keep([*sieve.old, *after.rows], after.refused)
-    lengths = before.lengths + after.lengths
-    max_length = max(
-        dataset.body.max_length,
-        choose_length(quantiles(lengths), positions_of(spec.model.config)),
-    )
-    measured = Measured(before.rows + after.rows, lengths, [])
-    _, long = drop_long(measured, max_length)
-    sieve.keep(_without(sieve.all, long), long)
-    default = TRAIN if TRAIN in dataset.body.splits else next(iter(dataset.body.splits))
-    settled = [(item.split, item.cluster) for item in old]
-    placed, torn = place(sieve.all, eval_fraction=0.0, only=default, settled=settled)
-    sieve.keep(_without(sieve.all, torn), torn)
-    rejects = _rejects(candidates, names, store) + [item.to_json() for item in sieve.rejects]
-    body = _body(dataset.body, candidates.body, names, placed, sieve.rejects)
-    body = body.model_copy(
-        update={"length_quantiles": quantiles(lengths), "max_length": max_length}
-    )
-    emit("note", text=f"{dataset.label}: {len(sieve.new)} of {len(new)} candidates are added")
-    return Draft("dataset", dataset.name, body, _files(dataset, store, placed, rejects))
-
-
-def read_placed(dataset: Artifact[DatasetBody], store: Store) -> list[Placed]:
-    """The rows of a dataset with their splits, in the order of its lineage."""
-    rows: dict[tuple[str, str], dict[str, Any]] = {}
-    for split in dataset.body.splits:
-        table = pq.read_table(store.path(dataset, f"{split}.parquet"))
-        rows |= {(split, row["row_id"]): row for row in table.to_pylist()}
-    placed = []
-    for line in _json_lines(store.path(dataset, "lineage.jsonl")):
-        row = rows[line["split"], line["row_id"]]
-        placed.append(Placed(_row(row, line["sha256"]), line["split"], row["cluster"]))
-    return placed
-
-
-def _row(record: Mapping[str, Any], sha256: str) -> Row:
-    """A row as it was when it was placed: what it had no id or group for, it has none for now."""
-    labels = {name: record[name] for name in ("domain", "source", "quality_score")}
-    row = Row(Line.at(record["origin"], sha256), Content(tuple(record["messages"]), **labels))
-    if record["row_id"] != row.row_id:
-        row = Row(row.line, replace(row.content, id=record["row_id"]))
-    if record["group"] != row.group:
-        row = Row(row.line, replace(row.content, group=record["group"]))
-    return row
+    folder = ScratchFolder(spec.scratch)
+    try:
+        work = _Merge(spec, dataset, candidates, store, folder.path)
+        draft = work.draft(suite, template)
+    except BaseException:
+        folder.remove()
+        raise
+    weakref.finalize(draft, folder.remove)
+    return draft
 
 
 def _same_template(spec: MergeSpec, dataset: Artifact[DatasetBody]) -> ChatTemplate:
@@ -143,102 +101,130 @@ def _same_template(spec: MergeSpec, dataset: Artifact[DatasetBody]) -> ChatTempl
     return template
 
 
-class _Sieve:
-    """Old rows, which stay, and candidates, which may go."""
+@dataclass
+class _Merge:
+    """Two datasets that become one, in a folder of scratch."""
 
-    def __init__(self, old: Sequence[Row], new: Sequence[Row]) -> None:
-        self.old = list(old)
-        self.new = list(new)
-        self.rejects: list[Reject] = []
+    spec: MergeSpec
+    dataset: Artifact[DatasetBody]
+    candidates: Artifact[DatasetBody]
+    store: Store
+    folder: Path
+
+    def draft(
+        self, suite: Artifact[SuiteBody] | None, template: ChatTemplate
+    ) -> Draft[DatasetBody]:
+        """The story, in order; after each filter some candidate has to be left."""
+        staged = self._staged(template)
+        old = [item.part.settled for item in staged.done].count(True)
+        settled = int(staged.begins[old])
+        sieve = Sieve(staged, settled)
+        self._require_new(sieve)
+        chain.leave_out_copies(sieve)
+        self._require_new(sieve)
+        corpus = staged.corpus(sieve.alive)
+        chain.leave_out_near_copies(sieve, corpus, self.spec.near_duplicates)
+        self._require_new(sieve)
+        if suite is not None:
+            held_out = read_suite(self.store.path(suite, "prompts.jsonl"))
+            candidates = staged.corpus(sieve.alive[settled:], old)
+            chain.leave_out_leaks(sieve, candidates, held_out, begin=settled)
+            self._require_new(sieve)
+        chain.leave_out_refused(sieve)
+        self._require_new(sieve)
+        measured = staged.facts["length"][sieve.rows]
+        lengths = quantiles(measured[measured >= 0])
+        positions = positions_of(self.spec.model.config)
+        max_length = max(self.dataset.body.max_length, choose_length(lengths, positions))
+        chain.leave_out_long(sieve, max_length)
+        self._require_new(sieve)
+        splits = list(self.dataset.body.splits)
+        default = TRAIN if TRAIN in splits else splits[0]
+        sides, alike = chain.split(sieve, corpus, eval_fraction=0.0, only=default)
+        self._require_new(sieve)
+        out = self.folder / "dataset"
+        out.mkdir()
+        rejects = ByFilter(out / "rejects.jsonl", sieve, self._rejects_before())
+        written = write_files(out, sieve, sides, alike, splits, rejects)
+        body = self._body(sieve, written).model_copy(
+            update={"length_quantiles": lengths, "max_length": max_length}
+        )
+        added = int(sieve.alive[settled:].sum())
+        of = self.candidates.body
+        total = sum(split.rows for split in of.splits.values())
+        emit("note", text=f"{self.dataset.label}: {added} of {total} candidates are added")
+        files = {path.name: path for path in out.iterdir()}
+        return Draft("dataset", self.dataset.name, sealed_form(body, out), files, own=out)
+
+    def _staged(self, template: ChatTemplate) -> Staged:
+        made = (self.dataset, self.candidates)
+        blobs = [
+            self.store.path(item, f"{name}.parquet") for item in made for name in item.body.splits
+        ]
+        size_bytes = sum(blob.stat().st_size for blob in blobs)
+        require_space(self.folder, SCRATCH_BYTES * size_bytes, "merging the rows")
+        job = Job(self.spec.model, self.folder, self.spec.filters)
+        return stage(self._parts(), job, labour_of(size_bytes, self.spec.workers), template)
+
+    def _parts(self) -> Iterator[Part]:
+        """The old rows, then the candidates."""
+        first = 0
+        rows = self.spec.part_rows
+        for part in unsealed(
+            self.dataset, self.store, self.folder, first=0, settled=True, part_rows=rows
+        ):
+            first = part.number + 1
+            yield part
+        yield from unsealed(
+            self.candidates,
+            self.store,
+            self.folder,
+            first=first,
+            settled=False,
+            renamed=self._names,
+            part_rows=rows,
+        )
 
     @property
-    def all(self) -> list[Row]:
-        """The old rows, then the candidates."""
-        return self.old + self.new
+    def _names(self) -> dict[str, str]:
+        """The candidates' files by the names that they have from now on: no two share one."""
+        old, new = self.dataset.body.sources, self.candidates.body.sources
+        return {
+            name: name if old.get(name, digest) == digest else f"{digest[:8]}/{name}"
+            for name, digest in new.items()
+        }
 
-    def keep(self, rows: Sequence[Row], rejects: Sequence[Reject]) -> None:
-        """What a filter gives back of all rows.
-
-        Raises:
-            NothingNew: no candidate came out.
-        """
-        self.new = list(rows[len(self.old) :])
-        self.rejects += rejects
-        if not self.new:
-            counts = Counter(reject.reason for reject in self.rejects)
+    def _require_new(self, sieve: Sieve) -> None:
+        """Raises: NothingNew: no candidate came out of a filter."""
+        if not sieve.alive[sieve.settled :].any():
+            counts = sieve.counts().most_common()
             raise NothingNew(
                 "no candidate adds anything",
-                found=", ".join(f"{reason} {count:,}" for reason, count in counts.most_common())
+                found=", ".join(f"{reason} {count:,}" for reason, count in counts)
                 or "no candidates",
             )
 
+    def _rejects_before(self) -> Iterator[bytes]:
+        """What was left out of both before; the candidates' files under their new names."""
+        with self.store.path(self.dataset, "rejects.jsonl").open("rb") as file:
+            yield from file
+        names = self._names
+        for line in read_lines(self.store.path(self.candidates, "rejects.jsonl")):
+            yield json_lines([{**line, "file": names.get(line["file"], line["file"])}])
 
-def _without(rows: Sequence[Row], rejects: Sequence[Reject]) -> list[Row]:
-    gone = {id(reject.line) for reject in rejects}
-    return [row for row in rows if id(row.line) not in gone]
-
-
-def _new_names(old: DatasetBody, new: DatasetBody) -> dict[str, str]:
-    """The candidates' files by the names that they have from now on: no two files share one."""
-    return {
-        name: name if old.sources.get(name, digest) == digest else f"{digest[:8]}/{name}"
-        for name, digest in new.sources.items()
-    }
-
-
-def _renamed(row: Row, names: Mapping[str, str]) -> Row:
-    return Row(replace(row.line, file=names.get(row.line.file, row.line.file)), row.content)
-
-
-def _body(
-    old: DatasetBody,
-    new: DatasetBody,
-    names: Mapping[str, str],
-    placed: Sequence[Placed],
-    rejects: Iterable[Reject],
-) -> DatasetBody:
-    formats = dict.fromkeys([*old.format.split(", "), *new.format.split(", ")])
-    dropped = Counter(old.dropped) + Counter(new.dropped)
-    dropped.update(reject.reason for reject in rejects)
-    domains = Counter(item.row.content.domain for item in placed if item.row.content.domain)
-    return old.model_copy(
-        update={
-            "format": ", ".join(formats),
-            "sources": {**old.sources, **{names[n]: sha for n, sha in new.sources.items()}},
-            "splits": {
-                name: files.split_info([item for item in placed if item.split == name])
-                for name in old.splits
-            },
-            "rows_read": old.rows_read + new.rows_read,
-            "dropped": dict(sorted(dropped.items())),
-            "domains": dict(sorted(domains.items())),
-        }
-    )
-
-
-def _rejects(
-    candidates: Artifact[DatasetBody], names: Mapping[str, str], store: Store
-) -> list[dict[str, Any]]:
-    """What was left out of the candidates before, under the names that their files have now."""
-    found = _json_lines(store.path(candidates, "rejects.jsonl"))
-    return [{**line, "file": names.get(line["file"], line["file"])} for line in found]
-
-
-def _files(
-    dataset: Artifact[DatasetBody],
-    store: Store,
-    placed: Sequence[Placed],
-    rejects: Sequence[Mapping[str, Any]],
-) -> dict[str, bytes | Path]:
-    made: dict[str, bytes | Path] = {
-        f"{name}.parquet": files.parquet([item for item in placed if item.split == name])
-        for name in dataset.body.splits
-    }
-    made["lineage.jsonl"] = files.lineage(placed)
-    before = store.path(dataset, "rejects.jsonl").read_bytes()
-    made["rejects.jsonl"] = before + files.json_lines(rejects)
-    return made
-
-
-def _json_lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_bytes().split(b"\n") if line]
+    def _body(self, sieve: Sieve, written: Written) -> DatasetBody:
+        old, new = self.dataset.body, self.candidates.body
+        formats = dict.fromkeys([*old.format.split(", "), *new.format.split(", ")])
+        dropped = Counter(old.dropped) + Counter(new.dropped) + sieve.counts()
+        sources = {self._names[name]: digest for name, digest in new.sources.items()}
+        return old.model_copy(
+            update={
+                "format": ", ".join(formats),
+                "sources": {**old.sources, **sources},
+                "splits": written.splits,
+                "rows_read": old.rows_read + new.rows_read,
+                "dropped": dict(sorted(dropped.items())),
+                "domains": dict(sorted(written.domains.items())),
+                "mended": dict(sorted(written.mended.items())) or None,
+            }
+        )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from nexa.core.errors import DataError, FormatError, IntegrityError, nearest
 from nexa.core.events import emit
 from nexa.core.identity import sha256_file, where
+from nexa.data.globs import files_by, is_pattern
 from nexa.data.hub_names import origin_of
 from nexa.data.loaders import PROSE, loader_for, suffix_of, suffixes
 from nexa.data.rows import Line, Reject, Row
@@ -64,13 +65,16 @@ class Source:
 def files_of(path: Path) -> list[Path]:
     """A file, or a folder's data files by name; those below it where it has none itself.
 
-    Prose (.txt, .md) counts only in a folder without other data, and never a README.
+    A pattern (`data/*.jsonl`) is every file that it names. Prose (.txt, .md, .pdf) counts only in
+    a folder without other data, and never a README.
 
     Raises:
         DataError: nothing is there; says what is.
     """
     if path.is_file():
         return [path]
+    if is_pattern(path):
+        return _matched(path)
     if not path.is_dir():
         beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         near = nearest(path.name, beside)
@@ -80,6 +84,15 @@ def files_of(path: Path) -> list[Path]:
         there = ", ".join(sorted(p.name for p in path.iterdir())[:8])
         raise DataError(
             f"{path} has no data file", found=there or "an empty folder", fix="name it data.jsonl"
+        )
+    return found
+
+
+def _matched(pattern: Path) -> list[Path]:
+    found = files_by(pattern)
+    if not found:
+        raise DataError(
+            f"no file is named by {pattern}", fix="see what is there, or give the folder"
         )
     return found
 
@@ -94,12 +107,19 @@ def sources_of(path: Path) -> tuple[Source, ...]:
 
 
 def named_sources(files: Sequence[Path]) -> tuple[Source, ...]:
-    """Files as sources, by their names; by their paths below one folder where names are alike."""
+    """Files as sources, each digested."""
+    return tuple(Source.of(file, name) for file, name in zip(files, names_of(files), strict=True))
+
+
+def names_of(files: Sequence[Path]) -> list[str]:
+    """What files are called: their names; their paths below one folder where names are alike."""
     names = [file.name for file in files]
     if len(set(names)) < len(names):
+        # Below the current folder one file may be given as ./a and another as /here/b.
+        files = [file.absolute() for file in files]
         folder = os.path.commonpath([file.parent for file in files])
         names = [file.relative_to(folder).as_posix() for file in files]
-    return tuple(Source.of(file, name) for file, name in zip(files, names, strict=True))
+    return names
 
 
 def read_source(source: Source, shape_name: str) -> Iterator[Row | Reject]:
@@ -109,24 +129,40 @@ def read_source(source: Source, shape_name: str) -> Iterator[Row | Reject]:
         DataError: the file cannot be read at all, or no line has a known shape.
         IntegrityError: the file is not the one that the recipe names.
     """
+    check_same(source)
+    shape = SCHEMAS[shape_name]
+    known = frozenset(shape.known)
+    unused: Counter[str] = Counter()
+    for line in loader_for(source.path)(source.path, source.name):
+        if line.data is not None:
+            unused.update(line.data.keys() - known)
+        yield row_of(line, shape)
+    tell_unused(source.name, unused)
+
+
+def check_same(source: Source) -> None:
+    """Refuse a file that is not the one that the recipe names.
+
+    Raises:
+        DataError: it cannot be read.
+        IntegrityError: it is another one.
+    """
     if _sha256(source.path) != source.sha256:
         raise IntegrityError(
             f"{source.path} was changed after the recipe was made",
             found=f"its sha256 is not {source.sha256[:16]}...",
             fix="run the same command again",
         )
-    shape = SCHEMAS[shape_name]
-    unused: Counter[str] = Counter()
-    for line in loader_for(source.path)(source.path, source.name):
-        if line.data is not None:
-            unused.update(key for key in line.data if key not in shape.known)
-        yield _row(line, shape)
+
+
+def tell_unused(name: str, unused: Mapping[str, int]) -> None:
+    """Say which keys of a source its shape has no use for, and in how many rows they are."""
     for key, rows in sorted(unused.items())[:MOST_UNUSED]:
         near = nearest(key, LABELS)
         meant = f"; did you mean {near!r}?" if near else ""
-        emit("note", text=f"{source.name}: key {key[:40]!r} is not used ({rows} rows){meant}")
+        emit("note", text=f"{name}: key {key[:40]!r} is not used ({rows} rows){meant}")
     if len(unused) > MOST_UNUSED:
-        emit("note", text=f"{source.name}: {len(unused) - MOST_UNUSED} more keys are not used")
+        emit("note", text=f"{name}: {len(unused) - MOST_UNUSED} more keys are not used")
 
 
 def tell_shape(path: Path) -> tuple[str, list[Line], str]:
@@ -153,6 +189,7 @@ def shape_in(sample: Sequence[Line], path: Path) -> tuple[str, str]:
         DataError: no line can be read.
     """
     rows = [line.data for line in sample if line.data is not None]
+    _refuse_preferences(rows, path)
     fitting = [shapes_of(row) for row in rows]
     votes = Counter(shapes[0] for shapes in fitting if shapes)
     if not votes:
@@ -172,6 +209,18 @@ def shape_in(sample: Sequence[Line], path: Path) -> tuple[str, str]:
     if others:
         why += f"; ambiguous: {', '.join(others)} (data.format decides)"
     return name, why
+
+
+def _refuse_preferences(rows: Sequence[Mapping[str, object]], path: Path) -> None:
+    """Rows with two answers, of which some have the keys of another shape, too."""
+    pairs = sum("chosen" in row and "rejected" in row for row in rows)
+    if 2 * pairs > len(rows):
+        raise FormatError(
+            f"{path}: rows of preferences cannot be trained on yet",
+            found=f"{pairs} of the first {len(rows)} rows have the keys chosen, rejected",
+            fix="train on the chosen answers: write each row as {prompt, completion}\n"
+            f"nexa data validate {path.name} checks the pairs as they are",
+        )
 
 
 def _data_files(paths: Iterable[Path]) -> list[Path]:
@@ -200,7 +249,8 @@ def _sha256(path: Path) -> str:
         raise DataError(f"cannot read {path}", found=error.strerror or str(error)) from error
 
 
-def _row(line: Line, shape: Shape) -> Row | Reject:
+def row_of(line: Line, shape: Shape) -> Row | Reject:
+    """A line as a row of a shape, or why it is none."""
     if line.data is None:
         return Reject(line, MALFORMED, f"line {line.number}: {line.problem}")
     if any(key not in line.data for key in shape.required):

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any, NoReturn
 
 MAX_ROW_BYTES = 8 << 20  # a row of two million tokens: nothing that can be trained on
 # A record is a few levels deep. Far below the depth at which Python's own recursion ends.
 MAX_DEPTH = 64
+
+# An escape that is half of a surrogate pair, or of a whole one.
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class Refused(ValueError):
@@ -74,7 +78,7 @@ def _decode(raw: bytes) -> Any:
     if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and is_too_deep(data):
         raise Refused(f"lists and objects lie in each other more than {MAX_DEPTH} deep")
     # Half a surrogate pair can only come from an escape, and no file can hold it again.
-    if b"\\u" in raw and any(
+    if _HALF.search(raw) and any(
         "\ud800" <= c <= "\udfff" for c in json.dumps(data, ensure_ascii=False)
     ):
         raise Refused("half a surrogate pair (\\ud800 to \\udfff): no text that can be written")

@@ -16,6 +16,7 @@ def cost_of(
     cost_per_hour_usd: float,
     tokens: int,
     gain: float | None,
+    teacher_usd: float | None = None,
 ) -> Cost:
     """The cost breakdown of a run on one machine.
 
@@ -27,8 +28,9 @@ def cost_of(
         cost_per_hour_usd: its price; 0 for one's own machine unless the user says otherwise.
         tokens: tokens that went through the model in training.
         gain: tuned minus base on the primary metric, in 0..1; None when there was no comparison.
+        teacher_usd: what a teacher's answers cost; None when there are none, or nobody knows.
     """
-    total = (end - start).total_seconds() / 3600 * cost_per_hour_usd
+    total = (end - start).total_seconds() / 3600 * cost_per_hour_usd + (teacher_usd or 0)
     return Cost(
         start_time=start.isoformat(timespec="seconds"),
         end_time=end.isoformat(timespec="seconds"),
@@ -39,6 +41,7 @@ def cost_of(
         if cost_per_hour_usd
         else "none given: the local machine counts as 0",
         cost_total_usd=round(total, 6),
+        teacher_usd=teacher_usd,
         tokens=tokens,
         usd_per_point=round(total / (gain * 100), 6) if gain and gain > 0 else None,
     )

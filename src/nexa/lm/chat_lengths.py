@@ -15,14 +15,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from nexa.core.errors import TemplateError
 from nexa.lm import plain_text
 from nexa.lm.chat_source import only_writes
 
-if TYPE_CHECKING:
-    from nexa.lm.chat import ChatTemplate, Messages
+Message = Mapping[str, str]
+Messages = Sequence[Message]
 
 BATCH = 256
 MOST_PATTERNS = 512  # orders of roles that are kept: dialogues of up to some hundred turns
@@ -30,6 +30,25 @@ LONGEST_PATTERN = 64  # turns
 
 # Contents that no template writes of itself; the second end with blanks, to be seen trimmed.
 _PROBES = ("q{0}x{0}z", "u{0}w{0}y \n ")
+
+
+class Template(Protocol):
+    """What is asked of a chat template; see `nexa.lm.chat.ChatTemplate`."""
+
+    tokenizer: Any
+
+    @property
+    def source(self) -> str:
+        """The template as it is run."""
+
+    def text_of(self, messages: Messages, *, prompt: bool = False) -> str:
+        """A conversation as the template writes it."""
+
+    def prompt(self, messages: Messages) -> list[int]:
+        """The ids that inference starts from."""
+
+    def render_each(self, conversations: Iterable[Messages]) -> Iterator[Any]:
+        """Conversations as ids, or the error of a refused one."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +73,7 @@ class _Pattern:
 class Lengths:
     """Counts the tokens of conversations under one template."""
 
-    def __init__(self, template: ChatTemplate) -> None:
+    def __init__(self, template: Template) -> None:
         self.template = template
         self._patterns: dict[tuple[str, ...], _Pattern | None] = {}
 

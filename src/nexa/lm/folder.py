@@ -5,10 +5,12 @@ Weights are safetensors or nothing: a pickle runs code when it is opened.
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import json
+import threading
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,8 @@ CODE_PATTERNS = ("*.py",)  # only when the user trusts the model's own code
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
-_digests: dict[tuple[str, int, int], str] = {}
+_digests: dict[tuple[str, int, int], Future[str]] = {}
+_asking = threading.Lock()
 
 
 def digest(path: Path) -> str:
@@ -43,9 +46,32 @@ def digest(path: Path) -> str:
     real = path.resolve()
     stat = real.stat()
     key = (str(real), stat.st_size, stat.st_mtime_ns)
-    if key not in _digests:
-        _digests[key] = sha256_file(real)
-    return _digests[key]
+    with _asking:
+        known = _digests.get(key)
+        taken = _digests[key] = known or Future()
+    if known is None:
+        try:
+            taken.set_result(sha256_file(real))
+        except BaseException as error:
+            del _digests[key]
+            taken.set_exception(error)
+            raise
+    return taken.result()
+
+
+def begin_hashing(folders: Iterable[Path]) -> None:
+    """Take the digests of their weights in a thread that nobody needs to wait for.
+
+    `digest` waits for a file that is being read. What cannot be read is told to who asks for it.
+    """
+    files = [path for folder in folders for path in sorted(folder.glob("*.safetensors"))]
+
+    def work() -> None:
+        for path in files:
+            with contextlib.suppress(OSError):
+                digest(path)
+
+    threading.Thread(target=work, name="hashing", daemon=True).start()
 
 
 def hash_ahead(folders: Iterable[Path]) -> None:

@@ -10,11 +10,12 @@ not in it.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 
+from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub import errors as hub_errors
-from huggingface_hub import snapshot_download
 
 from nexa.core import events
 from nexa.core.errors import AccessError, DataError, ModelError, NetworkError
@@ -25,8 +26,19 @@ from nexa.lm.hub_access import refusal, token_argument
 from nexa.lm.hub_progress import Download
 from nexa.lm.hub_retry import TransportError, bound_silence, chain
 
-DATA_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt")
-DATA_PATTERNS = tuple(f"*{suffix}{packed}" for suffix in DATA_SUFFIXES for packed in ("", ".gz"))
+DATA_SUFFIXES = (
+    ".jsonl",
+    ".ndjson",
+    ".json",
+    ".csv",
+    ".tsv",
+    ".parquet",
+    ".arrow",
+    ".feather",
+    ".txt",
+)
+PACKED = ("", ".gz", ".zst")
+DATA_PATTERNS = tuple(f"*{suffix}{packed}" for suffix in DATA_SUFFIXES for packed in PACKED)
 # Beside the rows of many datasets; about them, not of them.
 NOT_DATA = ("dataset_infos.json", "dataset_dict.json", "state.json", ".*", "**/.*")
 ELSEWHERE = "give a local folder or file"
@@ -64,8 +76,37 @@ def fetch(model_id: str, *, revision: str | None = None, code: bool = False) -> 
     return _snapshot("model", model_id, revision, patterns)
 
 
-def fetch_dataset(dataset_id: str, *, revision: str | None = None) -> Path:
+def is_data(name: str) -> bool:
+    """Whether a file of a dataset is fetched: one of rows, not one about them."""
+    about = (*NOT_DATA, "*/.*")
+    return any(fnmatch(name, one) for one in DATA_PATTERNS) and not any(
+        fnmatch(name, one) for one in about
+    )
+
+
+def dataset_names(dataset_id: str, *, revision: str | None = None) -> list[str] | None:
+    """The paths of all files of a dataset; None where the Hub cannot be reached.
+
+    Raises:
+        DataError: no such id or revision.
+        AccessError: private or gated, and the token does not open it.
+    """
+    bound_silence()
+    try:
+        with _told("dataset", dataset_id, revision):
+            api = HfApi(endpoint=hub_endpoint(), token=token_argument(hub_token()))
+            found = api.dataset_info(dataset_id, revision=revision)
+    except NetworkError:
+        return None
+    return [file.rfilename for file in found.siblings or ()]
+
+
+def fetch_dataset(
+    dataset_id: str, *, revision: str | None = None, inside: Sequence[str] = ()
+) -> Path:
     """The folder of a dataset's files of rows, in the Hub cache; its name is the commit.
+
+    `inside` limits what is fetched to these files and folders, or to those that they match.
 
     Raises:
         DataError: no such id or revision, or no file of rows in it.
@@ -73,8 +114,10 @@ def fetch_dataset(dataset_id: str, *, revision: str | None = None) -> Path:
         NetworkError: the Hub cannot be reached and the cache does not have the dataset.
         StorageError: no space for it.
     """
-    folder = _snapshot("dataset", dataset_id, revision, DATA_PATTERNS)
-    if not any(path.is_file() for path in folder.rglob("*")):
+    below = tuple(f"{place}/{pattern}" for place in inside for pattern in DATA_PATTERNS)
+    patterns = (*inside, *below) if inside else DATA_PATTERNS
+    folder = _snapshot("dataset", dataset_id, revision, patterns)
+    if not inside and not any(path.is_file() for path in folder.rglob("*")):
         raise DataError(
             f"the Hub's dataset {dataset_id} has no file of rows",
             found=f"none of {', '.join(DATA_SUFFIXES)}",

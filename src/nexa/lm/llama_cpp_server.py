@@ -63,6 +63,8 @@ if __name__ == "__main__":
     # The line goes out alone: whatever else prints goes to standard error.
     alone = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    import xllamacpp  # noqa: F401 - now, while the file may still be on its way
+
     server = load(json.loads(sys.stdin.readline()))
     sys.stderr.flush()
     alone.write((REFUSED if server is None else READY) + "\n")

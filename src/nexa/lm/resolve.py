@@ -12,7 +12,7 @@ fallback is that of an alias with two sources, and it is told and part of the mo
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -50,6 +50,8 @@ ALIASES: dict[str, Alias] = {
             model_bytes=570_000_000,
         ),
     ),
+    "mistral-7b": Alias(hub="mistralai/Mistral-7B-Instruct-v0.3"),
+    "qwen2.5-coder-0.5b": Alias(hub="Qwen/Qwen2.5-Coder-0.5B-Instruct"),
 }
 
 FORMS = """an alias: {aliases}
@@ -166,6 +168,21 @@ def find_again(ref: ModelRef, said: str, project: Path) -> ModelFiles:
         NetworkError: it must be downloaded and cannot be.
     """
     return _Finder("auto", None, project, False)._again(ref, said, project)
+
+
+def likely_folders(references: Iterable[str | None]) -> list[Path]:
+    """Where the files of models lie, as far as that is known without looking into anything.
+
+    For who wants to read ahead; `resolve` finds out.
+    """
+    found = []
+    for reference in references:
+        packed = ALIASES[reference].wheel if reference in ALIASES else None
+        if packed is not None:
+            found.append(wheel.place(packed))
+        elif reference is not None:
+            found.append(Path(reference).expanduser())
+    return found
 
 
 @dataclass(frozen=True)

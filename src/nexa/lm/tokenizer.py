@@ -14,11 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from nexa.core.errors import ModelError
 from nexa.core.identity import canonical_json, sha256_bytes
+from nexa.lm.auto import auto_class
 from nexa.lm.folder import is_tokenizer
 from nexa.lm.resolve import ModelFiles
 
@@ -49,7 +50,7 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 def _read_folder(folder: Path, config: Any, *, trusted: bool = False) -> PreTrainedTokenizerBase:
     known = {} if config is None else {"config": config}
-    found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+    found: PreTrainedTokenizerBase = auto_class("AutoTokenizer").from_pretrained(
         folder, local_files_only=True, trust_remote_code=trusted, **known
     )
     return found

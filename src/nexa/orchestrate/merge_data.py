@@ -11,6 +11,7 @@ from nexa.core.events import emit
 from nexa.core.records import Artifact, DatasetBody, SuiteBody
 from nexa.core.store import Store
 from nexa.core.tiers import Tiers
+from nexa.data.filters.registry import specs
 from nexa.data.merge import MergeSpec, NothingNew
 from nexa.data.prepare import PrepareSpec
 from nexa.data.registry import register
@@ -59,9 +60,11 @@ def merge_data(name: str, files: Sequence[str | Path], config_path: Path) -> Mer
             sources=named_sources(found),
             model=base,
             only_split="train",
+            filters=specs(config.data.filters),
+            scratch=run.scratch,
         )
         candidates = run.step("candidates", "prepare", spec)
-        merged = _merge(run, parent, candidates, base)
+        merged = merge_candidates(run, parent, candidates, base)
         run.ledger.amend(
             dataset_id=f"{merged.dataset.name}@{merged.dataset.version}",
             dataset_hash=merged.dataset.digest,
@@ -87,9 +90,10 @@ def suite_of(dataset: Artifact[DatasetBody], store: Store) -> Artifact[SuiteBody
     return next((s for s in suites if s.inputs.get("dataset") in digests), None)
 
 
-def _merge(
+def merge_candidates(
     run: Run, parent: Artifact[DatasetBody], candidates: Artifact[DatasetBody], base: ModelFiles
 ) -> Merged:
+    """Merge prepared candidates into a dataset, and register and commit what comes out."""
     suite = suite_of(parent, run.tiers.store)
     if suite is None:
         emit("note", text=f"{parent.label} has no suite: nothing is held out to be leaked")
@@ -97,7 +101,7 @@ def _merge(
         dataset = run.step(
             "dataset",
             "merge_data",
-            MergeSpec(base),
+            MergeSpec(base, scratch=run.scratch),
             dataset=parent,
             candidates=candidates,
             suite=suite,

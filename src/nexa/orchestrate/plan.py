@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nexa.core.config import Config, load_config
+from nexa.core.config_filters import BalanceSection
 from nexa.core.config_sections import PublishSection
 from nexa.core.errors import ConfigError, ModelError
 from nexa.core.events import emit
@@ -14,6 +16,8 @@ from nexa.core.hardware import this_machine
 from nexa.core.identity import slug
 from nexa.core.tiers import Tiers
 from nexa.data.detect import count_rows
+from nexa.data.filters.balance import BalanceSpec
+from nexa.data.filters.registry import specs
 from nexa.data.prepare import PrepareSpec
 from nexa.data.sources import named_sources, sources_of
 from nexa.eval.analyze import AnalyzeSpec
@@ -22,7 +26,7 @@ from nexa.eval.metrics import ScoreSpec
 from nexa.eval.suite import FreezeSpec
 from nexa.lm.adapters import LoraSpec
 from nexa.lm.resolve import ModelFiles, resolve
-from nexa.orchestrate.data_files import hub_dataset, place_of, training_files
+from nexa.orchestrate.data_files import name_of_data, place_of, training_files
 from nexa.orchestrate.estimate import BYTES_A_TOKEN, estimate
 from nexa.orchestrate.hubs import require_hub
 from nexa.orchestrate.model_shape import shape_of
@@ -101,14 +105,7 @@ def base_model(config: Config, tiers: Tiers) -> ModelFiles:
 
 def dataset_id(config: Config, root: Path) -> str:
     """The dataset's name: that of its file, or of its folder when the file's says only `train`."""
-    dataset = hub_dataset(config.data.train_path, root)
-    if dataset is not None:
-        return slug(dataset[0])
-    path = place(root, config.data.train_path).resolve()
-    if path.is_dir():
-        return slug(path.name)
-    stem = Path(path.name.removesuffix(".gz")).stem
-    return slug(path.parent.name if stem in ("train", "training", "data") else stem)
+    return slug(name_of_data(config.data.train_path, root))
 
 
 def run_name(config: Config, root: Path, base: ModelFiles) -> str:
@@ -132,7 +129,17 @@ def training_rows(config: Config, root: Path, base: ModelFiles) -> PrepareSpec:
         max_length=None if data.max_length == "auto" else data.max_length,
         eval_fraction=data.eval_fraction if held_out is None else 0.0,
         only_split=None if held_out is None else "train",
+        near_duplicates=data.near_duplicates,
+        filters=specs(data.filters),
+        balance=_balance(data.balance),
+        scratch=Tiers.of(root).scratch,
     )
+
+
+def _balance(asked: BalanceSection | None) -> BalanceSpec | None:
+    if asked is None:
+        return None
+    return BalanceSpec(at_most=asked.at_most, ratio=asked.ratio, seed=asked.seed)
 
 
 def held_out(config: Config, root: Path, base: ModelFiles) -> PrepareSpec:
@@ -140,7 +147,10 @@ def held_out(config: Config, root: Path, base: ModelFiles) -> PrepareSpec:
     if config.data.eval_path is None:
         raise ConfigError("data.eval_path is not given")
     path = place_of(config.data.eval_path, root).path
-    return eval_rows(path, base, f"{dataset_id(config, root)}-eval", config.data.format)
+    spec = eval_rows(path, base, f"{dataset_id(config, root)}-eval", config.data.format)
+    # What was asked for by name holds for both sides; nothing else touches held-out rows.
+    asked = specs(config.data.filters, default=())
+    return replace(spec, filters=asked, scratch=Tiers.of(root).scratch)
 
 
 def eval_rows(path: Path, base: ModelFiles, name: str, format_: str = "auto") -> PrepareSpec:
@@ -259,6 +269,7 @@ def outline(config_path: Path) -> dict[str, Any]:
         "model": f"{base.name} ({base.origin})",
         "dataset": f"{rows.dataset_id}: {', '.join(source.name for source in rows.sources)}",
         "held out": config.data.eval_path or f"{config.data.eval_fraction:.0%} of the rows",
+        "filters": ", ".join(item.name for item in rows.filters) or "none",
         "method": f"{config.method_name} ({how})",
         "engine": _engine(training.engine),
         "length": f"{training.max_steps} steps"

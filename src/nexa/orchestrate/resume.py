@@ -52,6 +52,11 @@ def _readable(path: Path) -> RunManifest | None:
 
 
 def _check_status(run: RunManifest, *, alive: bool) -> None:
+    if run.run_type == "distill" and run.status in ("failed", "interrupted"):
+        raise UsageError(
+            f"run {run.run_id} distils: it is the command that says from whom",
+            fix="the same nexa distill command: what was answered is not asked again",
+        )
     if run.run_type != "train":
         raise UsageError(f"run {run.run_id} trained nothing", found=f"its type is {run.run_type}")
     if run.status == "done":

@@ -8,7 +8,7 @@ is to be published as GGUF is converted last, from the very export that was eval
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,12 @@ from nexa.core.config import Config, load_config
 from nexa.core.config_sections import DataSection, ModelSection
 from nexa.core.errors import NexaError
 from nexa.core.events import emit
+from nexa.core.identity import slug
 from nexa.core.manifest import RunManifest
 from nexa.core.methods import method_name
 from nexa.core.records import Artifact, CheckpointBody, DatasetBody
 from nexa.core.tiers import Tiers
+from nexa.data.filters.registry import specs
 from nexa.data.registry import register
 from nexa.lm.resolve import ModelFiles, Source, resolve
 from nexa.orchestrate import deliver, plan
@@ -57,54 +59,88 @@ def train(config_path: Path, *, allow_inexact: bool = False, check: bool = True)
         run.ledger.amend(student_model=base.name, inputs={"model": base.digest})
         prepare(run, base)
         facts = checked.facts if checked is not None else {}
-        checkpoints = _train_and_score(run, base, facts, allow_inexact=allow_inexact)
-        deliver.deliver(run, base)
-        checkpoints.empty()
-        _convert(run)
-        _close(run)
-        if config.publish is not None:
-            publish_run(run.ledger, config.publish, tiers)
+        train_prepared(run, base, facts, allow_inexact=allow_inexact)
     return run.ledger.manifest
 
 
-def prepare_only(config_path: Path) -> Artifact[DatasetBody]:
-    """Run the data stage alone: the dataset, and the suite that it is kept clean of."""
-    return _prepared(load_config(config_path), Tiers.of(config_path.parent), config_path)
+def train_prepared(
+    run: Run, base: ModelFiles, facts: Mapping[str, Any], *, allow_inexact: bool = False
+) -> None:
+    """Everything after the data: training, scores, deliverables, the manifest's end, publication.
+
+    `facts` are what the flight check measured.
+
+    Raises:
+        NexaError: as `train`.
+    """
+    checkpoints = _train_and_score(run, base, facts, allow_inexact=allow_inexact)
+    deliver.deliver(run, base)
+    checkpoints.empty()
+    _convert(run)
+    _close(run)
+    if run.config.publish is not None:
+        publish_run(run.ledger, run.config.publish, run.tiers)
+
+
+def prepare_only(config_path: Path, *, dataset_id: str | None = None) -> Artifact[DatasetBody]:
+    """Run the data stage alone: the dataset, and the suite that it is kept clean of.
+
+    `dataset_id` is what the dataset is called; without one it is called as its file or folder.
+    """
+    tiers = Tiers.of(config_path.parent)
+    return _prepared(load_config(config_path), tiers, config_path, dataset_id)
 
 
 def prepare_data(
-    train: str, model: str, project: Path, *, eval_path: str | None = None, source: Source = "auto"
+    train: str,
+    model: str,
+    project: Path,
+    *,
+    eval_path: str | None = None,
+    source: Source = "auto",
+    dataset_id: str | None = None,
+    filters: Sequence[str] = (),
 ) -> Artifact[DatasetBody]:
     """The data stage for named files and a named model, without a config.yaml.
 
     `train` and `eval_path` are files, folders or Hub datasets; without an `eval_path` the usual
-    share of the rows is held out.
+    share of the rows is held out. `filters` are names beside the default ones.
+
+    Raises:
+        ConfigError: there is no such filter, or it needs an option.
     """
+    specs(filters)
     config = Config(
         model=ModelSection(path=model, source=source),
-        data=DataSection(train_path=train, eval_path=eval_path),
+        data=DataSection(
+            train_path=train, eval_path=eval_path, filters={name: {} for name in filters}
+        ),
     )
-    return _prepared(config, Tiers.of(project), None)
+    return _prepared(config, Tiers.of(project), None, dataset_id)
 
 
-def _prepared(config: Config, tiers: Tiers, config_path: Path | None) -> Artifact[DatasetBody]:
+def _prepared(
+    config: Config, tiers: Tiers, config_path: Path | None, dataset_id: str | None
+) -> Artifact[DatasetBody]:
     with opened(tiers, config, config_path, run_type="data_gen") as run:
-        prepare(run, plan.base_model(config, tiers))
+        prepare(run, plan.base_model(config, tiers), dataset_id)
         run.meter()
         run.ledger.close("done", eval_status="skipped")
     return run.made["dataset"]
 
 
-def prepare(run: Run, base: ModelFiles) -> None:
+def prepare(run: Run, base: ModelFiles, dataset_id: str | None = None) -> None:
     """Rows to train on and a frozen suite that none of them leaks into."""
     config, root = run.config, run.tiers.root
+    dataset_id = slug(dataset_id) if dataset_id else plan.dataset_id(config, root)
     if config.data.eval_path is not None:
         held_out = run.step("eval_dataset", "prepare", plan.held_out(config, root, base))
         suite = run.step("suite", "freeze", plan.freeze(config, root), dataset=held_out)
-        rows = plan.training_rows(config, root, base)
+        rows = replace(plan.training_rows(config, root, base), dataset_id=dataset_id)
         dataset = run.step("dataset", "prepare", rows, suite=suite)
     else:
-        dataset = run.step("dataset", "prepare", plan.training_rows(config, root, base))
+        rows = replace(plan.training_rows(config, root, base), dataset_id=dataset_id)
+        dataset = run.step("dataset", "prepare", rows)
         run.step("suite", "freeze", plan.freeze(config, root), dataset=dataset)
     register(run.tiers.root / "dataset_registry.yaml", dataset)
     deliver.commit_dataset(run.tiers, dataset)

@@ -38,6 +38,7 @@ class Run:
     start: datetime
     scratch: Path
     made: dict[str, Artifact[Any]] = field(default_factory=dict)
+    teacher_usd: float | None = None  # what answers cost that this run has
 
     @property
     def run_id(self) -> str:
@@ -72,6 +73,7 @@ class Run:
             cost_per_hour_usd=self.config.infra.cost_per_hour_usd,
             tokens=manifest.tokens_trained,
             gain=None if "checkpoint" in manifest.reused else gain,
+            teacher_usd=self.teacher_usd,
         )
         self.ledger.amend(cost=cost, cost_estimate_usd_total=cost.cost_total_usd)
 

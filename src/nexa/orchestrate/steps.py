@@ -38,12 +38,27 @@ class Step:
 STEPS = {
     step.name: step
     for step in (
-        Step("prepare", 2, "nexa.data.prepare:prepare", ("suite: suite?",), "dataset"),
+        Step("prepare", 3, "nexa.data.prepare:prepare", ("suite: suite?",), "dataset"),
         Step(
             "merge_data",
-            1,
+            2,
             "nexa.data.merge:merge",
             ("dataset: dataset", "candidates: dataset", "suite: suite?"),
+            "dataset",
+        ),
+        Step("augment", 1, "nexa.data.augment:augment", ("dataset: dataset?",), "synthetic"),
+        Step(
+            "distill_materialize",
+            1,
+            "nexa.data.distill_materialize:distill_materialize",
+            ("dataset: dataset?", "suite: suite?"),
+            "synthetic",
+        ),
+        Step(
+            "prepare_synthetic",
+            1,  # raised whenever that of `prepare` is
+            "nexa.data.synthetic:prepare_synthetic",
+            ("synthetic: synthetic", "suite: suite?"),
             "dataset",
         ),
         Step("freeze", 1, "nexa.eval.suite:freeze", ("dataset: dataset",), "suite"),

@@ -170,5 +170,21 @@ def _data(records: Records) -> list[str]:
         f"`{dataset.name}@{dataset.version}`, format {cell(body.format)}: {body.rows_read} rows "
         f"read; kept: {splits}; dropped: {dropped or 'none'}.",
         "",
+        *_taught(records),
         *table(["source", "sha256"], rows),
     ]
+
+
+def _taught(records: Records) -> list[str]:
+    """Who wrote rows of the data that nobody wrote by hand; nothing where none did."""
+    lines: list[str] = []
+    for artifact in records.artifacts.values():
+        if artifact.kind == "synthetic":
+            body = artifact.body
+            served = f" ({cell(', '.join(body.served))})" if body.served else ""
+            lines += [
+                f"A teacher, {cell(body.teacher)}{served}, wrote {body.rows} rows of it by "
+                f"`{cell(body.method)}`, before the filters.",
+                "",
+            ]
+    return lines

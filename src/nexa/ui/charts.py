@@ -101,6 +101,28 @@ def share_bar(shares: Sequence[tuple[str, int]], *, label: str) -> str:
     return _svg(14, parts, label)
 
 
+def histogram(values: Sequence[int], *, bins: int = 30, label: str) -> str:
+    """How many values lie in each of equally wide ranges; the axis ends at the largest."""
+    height, bottom, top = 150, 122, 18
+    highest = max(values)
+    size = max(1, math.ceil(highest / bins))
+    counts = [0] * (highest // size + 1)
+    for value in values:
+        counts[value // size] += 1
+    width = WIDTH / len(counts)
+    parts = []
+    for number, count in enumerate(counts):
+        tall = count / max(counts) * (bottom - top)
+        title = f"{number * size} to {(number + 1) * size - 1}: {count}"
+        parts.append(
+            f'<rect class="column" x="{number * width:.1f}" y="{bottom - tall:.1f}" '
+            f'width="{max(width - 1, 0.5):.1f}" height="{tall:.1f}"><title>{title}</title></rect>'
+        )
+    for tick in ticks(0, max(highest, 1), 6):
+        parts.append(_text(tick / (size * len(counts)) * WIDTH, height - 8, _short(tick), "axis"))
+    return _svg(height, parts, label)
+
+
 def ticks(low: float, high: float, count: int) -> list[float]:
     """Round numbers inside `[low, high]`, about `count` of them."""
     raw = (high - low) / count

@@ -6,12 +6,14 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from nexa.core.allocator import keep_pages
 from nexa.core.errors import ModelError, UsageError, nearest
 from nexa.core.events import emit, progress
 from nexa.core.identity import canonical_json, sha256_bytes, where
@@ -68,6 +70,7 @@ def convert(
             f"{spec.model.name} is an adapter beside its base, not one model",
             fix="merge it first: nexa merge",
         )
+    keep_pages()  # one tensor after the other, of the same few sizes
     scratch = Path(tempfile.mkdtemp(prefix="nexa-convert-", dir=spec.scratch))
     try:
         draft = _convert(spec, export, scratch / "model")
@@ -85,15 +88,17 @@ def _convert(
     parity = _gguf(spec, out) if spec.format == "gguf" else _safetensors(spec, out)
     parity.require()
     emit("weights.parity", passed=True, checks=len(parity.checks))
+    files = _files(spec, out)
     body = ExportBody(
         format=spec.format,
         dtype=spec.dtype,
         base=spec.model.ref if export is None else export.body.base,
-        model_digest=sha256_bytes(canonical_json(_files(spec, out))),
+        model_digest=sha256_bytes(canonical_json(files)),
         parity=parity.to_json(),
         passed=parity.passed,
     )
-    return Draft("export", spec.name, body, parity_files(out, parity.to_json()), own=out)
+    proved = parity_files(out, parity.to_json())
+    return Draft("export", spec.name, body, proved, own=out, digests=files)
 
 
 def _safetensors(spec: ConvertSpec, out: Path) -> Parity:
@@ -126,13 +131,16 @@ def _gguf(spec: ConvertSpec, out: Path) -> Parity:
     # Only here: not everybody who converts needs them.
     from nexa.weights.gguf.modelfile import write_modelfile
     from nexa.weights.gguf.proof import prove_gguf
+    from nexa.weights.gguf.runtime import begun
     from nexa.weights.gguf.write import write_gguf
 
     name = spec.name.removesuffix(f"-{spec.dtype}")
     path = out / f"{name}-{spec.dtype}.gguf"
-    written = write_gguf(spec.model.folder, path, quantization=spec.dtype, name=name)
-    with progress("reading the file back"):
-        parity = prove_gguf(path, spec.model.folder, written)
+    with begun() as child:
+        written = write_gguf(spec.model.folder, path, quantization=spec.dtype, name=name)
+        with progress("reading the file back"), ThreadPoolExecutor(1) as hashing:
+            hashing.submit(digest, path)  # for `_files` to find
+            parity = prove_gguf(path, spec.model.folder, written, child=child)
     write_modelfile(spec.model.folder, path)
     return parity
 

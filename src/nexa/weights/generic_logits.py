@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import WeightRenaming
 from transformers.utils import logging as transformers_logging
 
 from nexa.lm import adapters
@@ -81,14 +83,16 @@ def _embedding_check(model: PreTrainedModel, tuned: Tuned, *, dtype: str) -> Che
 
     transformers ties or unties by config.json while it loads: a wrong flag changes the weights.
     """
-    state = model.state_dict()
+    state, known = model.state_dict(), _by_module_name(model, tuned)
     head = model.get_output_embeddings().weight
     named = model.named_parameters(remove_duplicate=False)
     names = {name for name, parameter in named if parameter is head} | set(tuned.tied)
+    rounded = getattr(torch, dtype)
     wrong = sorted(
         name
         for name in names
-        if not torch.equal(state[name], tuned.tensor(name).to(getattr(torch, dtype)).float())
+        if name not in known
+        or not torch.equal(state[name], tuned.tensor(known[name]).to(rounded).float())
     )
     flag = bool(model.config.tie_word_embeddings)
     passed = not wrong and flag == tuned.tie
@@ -99,8 +103,25 @@ def _give(model: PreTrainedModel, tuned: Tuned, tensor: Callable[[str], Tensor])
     """Copy weights into the module in place."""
     state = model.state_dict()
     with torch.no_grad():
-        for name in sorted({*tuned.names, *tuned.tied} & set(state)):
-            state[name].copy_(tensor(name))
+        for name, stored in sorted(_by_module_name(model, tuned).items()):
+            if name in state:
+                state[name].copy_(tensor(stored))
+
+
+def _by_module_name(model: PreTrainedModel, tuned: Tuned) -> dict[str, str]:
+    """The weights' names in the files, by those that transformers gives them while it loads.
+
+    Of some families they differ: the head of a GPT-NeoX is `embed_out` in its files.
+    """
+    found: dict[str, str] = {}
+    mapping = get_model_conversion_mapping(model)
+    renamings = [step for step in mapping if isinstance(step, WeightRenaming)]
+    for stored in (*tuned.names, *tuned.tied):
+        name = stored
+        for renaming in renamings:
+            name, _ = renaming.rename_source_key(name)
+        found[name] = stored
+    return found
 
 
 def _logits(model: PreTrainedModel, texts: list[list[int]]) -> Tensor:

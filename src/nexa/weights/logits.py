@@ -2,18 +2,19 @@
 
 A proof compares several models of one architecture: as stored, as it should be, the base, the base
 with its adapter. Each layer's tensors are read once, go through the check of the tensors and the
-products of every model, and are let go: what is in memory is a layer, not a model, whatever its
-size. The formulas are written out here in float32, apart from those that training uses.
+products of every model, and are let go: what is in memory are two layers, not a model, whatever
+its size. The formulas are written out here in float32, apart from those that training uses.
 
-    B texts   L tokens of the longest   T B * L, or the real ones of them   D width   V vocabulary
+    B texts   L tokens of the longest   T tokens of all texts   D width   V vocabulary
     H query heads   K key heads   W head width
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -24,9 +25,11 @@ from nexa.lm.decoder.generation_model import can_pack
 from nexa.lm.decoder.model import EMBEDDING, HEAD, NORM, PRODUCTS
 from nexa.lm.decoder.shape import DecoderShape
 from nexa.lm.documents import visible
+from nexa.weights.threads import half_of_the_cores
 
 # Of every source of weights the tensor of this name, float32, as transformers lays it.
 Read = Callable[[str], Sequence[Tensor]]
+Result = TypeVar("Result")
 
 
 class Adapter(Protocol):
@@ -70,33 +73,75 @@ def logits_of(models: Sequence[Model], texts: Sequence[Sequence[int]], read: Rea
     """The logits of each model at every token of its texts, `[T, V]`, float32.
 
     `read` is asked for the weights in the order of `tensor_names`, and for those of the head once
-    more at the end.
+    more at the end; it reads a layer while the one before it is computed with.
     """
     runs = [_Run(model, texts[: model.texts]) for model in models]
-    embeddings = read(EMBEDDING)
-    for run in runs:
-        run.begin(embeddings[run.model.source])
-    del embeddings
-    names = list(_layer_names(models[0].shape))
-    for layer in range(models[0].shape.layers):
-        prefix = _prefix(layer)
-        tensors = {name: read(f"{prefix}{name}") for name in names}
+    threads = _Threads(len(runs))
+    with half_of_the_cores(), threads:  # the other half is for reading ahead
+        embeddings = read(EMBEDDING)
         for run in runs:
-            own = {name: every[run.model.source] for name, every in tensors.items()}
-            run.layer(prefix, own)
-    norms = read(NORM)
-    found: dict[int, Tensor] = {}
-    for head in sorted({model.head for model in models}):
-        heads = read(head)
-        for number, run in enumerate(runs):
-            if run.model.head == head:
-                found[number] = run.end(norms[run.model.source], heads[run.model.source])
-    return [found[number] for number in range(len(runs))]
+            run.begin(embeddings[run.model.source])
+        del embeddings
+        names = list(_layer_names(models[0].shape))
+        for layer in range(models[0].shape.layers):
+            prefix = _prefix(layer)
+            tensors = {name: read(f"{prefix}{name}") for name in names}
+            threads.wait()
+            for run in runs:
+                own = {name: every[run.model.source] for name, every in tensors.items()}
+                threads.start(run.layer, prefix, own)
+        norms = read(NORM)
+        found: dict[int, Future[Tensor]] = {}
+        for head in sorted({model.head for model in models}):
+            heads = read(head)
+            threads.wait()
+            for number, run in enumerate(runs):
+                if run.model.head == head:
+                    norm, own_head = (each[run.model.source] for each in (norms, heads))
+                    found[number] = threads.start(run.end, norm, own_head)
+        return [found[number].result() for number in range(len(runs))]
 
 
 def fits(shape: DecoderShape, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
     """The weights of this shape that are missing among `shapes`, or are of another size there."""
     return [name for name, size in _sizes(shape) if shapes.get(name) != size]
+
+
+class _Threads:
+    """One for each model, as far as there are cores, which they share.
+
+    All cores at one product, one model after the other, take half as much time again: at every
+    product torch's threads wait for the last of them, spinning.
+    """
+
+    def __init__(self, models: int) -> None:
+        cores = torch.get_num_threads()
+        count = min(models, cores)
+        share = max(1, cores // count)
+        self._pool = ThreadPoolExecutor(count, "logits", torch.set_num_threads, (share,))
+        self._under_way: list[Future[Any]] = []
+
+    def __enter__(self) -> None:
+        """Nothing is started before it is asked for."""
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def start(self, compute: Callable[..., Result], *given: Any) -> Future[Result]:
+        """Have something computed."""
+        started = self._pool.submit(torch.inference_mode()(compute), *given)
+        self._under_way.append(started)
+        return started
+
+    def wait(self) -> None:
+        """Wait for all that was started.
+
+        Raises:
+            Exception: what one of them raised.
+        """
+        for started in self._under_way:
+            started.result()
+        self._under_way.clear()
 
 
 def _prefix(layer: int) -> str:
@@ -145,11 +190,11 @@ class _Run:
 
     def __init__(self, model: Model, texts: Sequence[Sequence[int]]) -> None:
         self.model = model
-        # Padded behind, where no earlier token sees it.
+        # For attention alone they are padded behind, where no earlier token sees it.
         self.ids_BL = pad_sequence([torch.tensor(ids) for ids in texts], batch_first=True)
         lengths_B = torch.tensor([len(ids) for ids in texts])
         longest = self.ids_BL.shape[1]
-        self.real_T = (torch.arange(longest) < lengths_B[:, None]).flatten()
+        self.real = (torch.arange(longest) < lengths_B[:, None]).flatten()
         frequencies = model.shape.rotary.frequencies(model.shape.head_width)
         angles = torch.arange(longest).float()[:, None] * frequencies
         self.cos, self.sin = (torch.cat([part, part], -1) for part in (angles.cos(), angles.sin()))
@@ -159,7 +204,7 @@ class _Run:
 
     def begin(self, embedding_VD: Tensor) -> None:
         """From token ids to the residual stream."""
-        self.x_TD = embedding_VD[self.ids_BL.flatten()].float()
+        self.x_TD = embedding_VD[self.ids_BL.flatten()[self.real]].float()
 
     def layer(self, prefix: str, weights: Mapping[str, Tensor]) -> None:
         """Attention and MLP, each added to the residual stream."""
@@ -168,7 +213,7 @@ class _Run:
         attended = scaled_dot_product_attention(
             query, key, value, attn_mask=self.mask, is_causal=self.mask is None, enable_gqa=True
         )
-        attended = attended.transpose(1, 2).reshape(len(normed), -1)
+        attended = attended.transpose(1, 2).flatten(2).flatten(0, 1)[self.real]
         self.x_TD = self.x_TD + self._product(attended, prefix, "self_attn.o_proj", weights)
         normed = self._norm(self.x_TD, weights["post_attention_layernorm.weight"])
         gate = silu(self._product(normed, prefix, "mlp.gate_proj", weights))
@@ -177,15 +222,15 @@ class _Run:
 
     def end(self, norm_D: Tensor, head_VD: Tensor) -> Tensor:
         """From the residual stream to logits `[T, V]`."""
-        return self._adapted(self._norm(self.x_TD[self.real_T], norm_D), HEAD, head_VD, None)
+        return self._adapted(self._norm(self.x_TD, norm_D), HEAD, head_VD, None)
 
     def _heads(
         self, x_TD: Tensor, prefix: str, weights: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Query `[B, H, L, W]`, key and value `[B, K, L, W]`; query and key normed and turned."""
         query, key, value = (
-            self._product(x_TD, prefix, part, weights)
-            .view(*self.ids_BL.shape, -1, self.model.shape.head_width)
+            self._padded(self._product(x_TD, prefix, part, weights))
+            .unflatten(-1, (-1, self.model.shape.head_width))
             .transpose(1, 2)
             for part in PRODUCTS["qkv"]
         )
@@ -193,6 +238,12 @@ class _Run:
             query = self._norm(query, weights["self_attn.q_norm.weight"])
             key = self._norm(key, weights["self_attn.k_norm.weight"])
         return self._turned(query), self._turned(key), value
+
+    def _padded(self, x_TO: Tensor) -> Tensor:
+        """`[B, L, out]`, zeros behind each text."""
+        out = x_TO.new_zeros(len(self.real), x_TO.shape[-1])
+        out[self.real] = x_TO
+        return out.view(*self.ids_BL.shape, -1)
 
     def _turned(self, x: Tensor) -> Tensor:
         """`[..., L, W]` rotated by position: of each pair (x[i], x[i + W/2])."""

@@ -104,17 +104,17 @@ def _merge(
         bar.advance()
     parity.require()
     emit("weights.parity", passed=True, checks=len(parity.checks))
+    files = digests(out)
     body = ExportBody(
         format="safetensors",
         dtype=spec.dtype,
         base=spec.model.ref,
-        model_digest=sha256_bytes(canonical_json(digests(out))),
+        model_digest=sha256_bytes(canonical_json(files)),
         parity=parity.to_json(),
         passed=parity.passed,
     )
-    return Draft(
-        "export", spec.name or checkpoint.name, body, parity_files(out, parity.to_json()), own=out
-    )
+    proved = parity_files(out, parity.to_json())
+    return Draft("export", spec.name or checkpoint.name, body, proved, own=out, digests=files)
 
 
 def tuned_weights(base: Path, trained: Path, checkpoint: CheckpointBody | AdoptedBody) -> Tuned:

@@ -8,32 +8,35 @@ from pathlib import Path
 import pytest
 
 from nexa.core.errors import IntegrityError
-from nexa.core.overlap import Example
-from nexa.data.filters.leaks import HeldOut, drop_leaks, read_suite
-from tests.data.build import pair, row
+from nexa.core.overlap import Example, Hit
+from nexa.data.filters.leaks import HeldOut, leaking, read_suite, tell_groups
+from nexa.data.keys import keys_of
+from tests.data.build import pair
+
+HELD_OUT = HeldOut(tuple(Example(*pair(s)) for s in (100, 101)), ("a", "b"), ("Fe", "Co"))
 
 
 def test_a_leaking_row_names_the_held_out_row_and_why() -> None:
-    rows = [row(*pair(seed), seed) for seed in range(30)]
-    rows.append(row(pair(100)[0], "another answer", 30))
-    asked, said = pair(101)
-    rows.append(row(f"Please: {asked}", said, 31))
-    held_out = HeldOut(
-        tuple(Example(*pair(s)) for s in (100, 101, 102)), ("a", "b", "c"), ("g",) * 3
-    )
-    kept, rejects = drop_leaks(rows, held_out)
-    assert kept == rows[:30]
-    assert [reject.line.number for reject in rejects] == [30, 31]
-    assert rejects[0].detail == "same prompt (1.00) of the held-out row a"
-    assert rejects[1].detail.startswith("near-duplicate (0.")
-    assert {reject.reason for reject in rejects} == {"leaks a held-out row"}
+    hits = [
+        Hit(3, 1, 1.0, "same prompt"),
+        Hit(3, 0, 0.9, "near-duplicate"),
+        Hit(7, 0, 0.954, "contained"),
+    ]
+    assert leaking(hits, HELD_OUT) == {
+        3: "same prompt (1.00) of the held-out row b",
+        7: "contained (0.95) of the held-out row a",
+    }
 
 
 def test_rows_of_a_held_out_group_stay_and_are_told(notes: list[str]) -> None:
-    rows = [row(*pair(seed), seed, group="Fe") for seed in range(3)]
-    held_out = HeldOut((Example(*pair(9)),), ("x",), ("Fe",))
-    assert drop_leaks(rows, held_out) == (rows, [])
+    tell_groups(keys_of(["Fe", "Ni", "Fe", "Co"]), HELD_OUT)
     assert notes == ["3 rows belong to groups that held-out rows belong to; they are kept"]
+
+
+def test_nothing_is_said_of_other_groups(notes: list[str]) -> None:
+    tell_groups(keys_of(["Ni"]), HELD_OUT)
+    tell_groups(keys_of(["Ni"]), HeldOut((), (), ()))
+    assert notes == []
 
 
 def test_a_suites_prompts_are_read_without_their_system_turn(tmp_path: Path) -> None:

@@ -9,45 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexa.core.errors import DataError, TemplateError
-from nexa.data.filters.lengths import (
-    Measured,
-    choose_length,
-    drop_long,
-    measure,
-    positions_of,
-    quantiles,
-)
-from nexa.lm.chat import ChatTemplate
-from tests.data.build import row
-from tests.lm.templates import CHATML, MISTRAL, tokenizer_for
-
-
-def test_rows_are_measured_as_they_are_trained() -> None:
-    template = ChatTemplate(tokenizer_for(CHATML))
-    rows = [row("q" * k, "a", k) for k in range(1, 600)]
-    measured = measure(rows, template)
-    assert measured.rows == rows
-    assert measured.refused == []
-    again = [len(template.render(r.content.messages).ids) for r in rows[::100]]
-    assert measured.lengths[::100] == again
-
-
-def test_a_row_that_the_template_refuses_is_a_reject() -> None:
-    template = ChatTemplate(tokenizer_for(MISTRAL))
-    good, bad = row("q", "a", 1), row("q</s>", "a", 2)
-    measured = measure([bad, good], template)
-    assert measured.rows == [good]
-    assert measured.refused[0].reason == "refused by the chat template"
-    assert measured.refused[0].detail.startswith("turn 1 of 2 (user): its text holds")
-    with pytest.raises(TemplateError, match="turn 1 of 2"):
-        measure([bad], template)
+from nexa.core.errors import DataError
+from nexa.data.filters.lengths import choose_length, drop_long, positions_of, quantiles, why_long
 
 
 @given(st.lists(st.integers(1, 5000), min_size=1, max_size=300))
 def test_quantiles_are_numpys_next_higher_ones(lengths: list[int]) -> None:
     expected = np.quantile(lengths, [0.5, 0.9, 0.95, 0.99, 1.0], method="inverted_cdf")
     assert list(quantiles(lengths).values()) == expected.tolist()
+    assert quantiles(np.array(lengths, np.int32)) == quantiles(lengths)
 
 
 @pytest.mark.parametrize(
@@ -67,20 +37,19 @@ def test_the_length_is_the_longest_unless_it_is_far_out(
     assert choose_length(quantiles(lengths), positions) == chosen
 
 
-def measured(lengths: list[int]) -> Measured:
-    return Measured([row("q", f"{i}", i + 1) for i in range(len(lengths))], lengths, [])
+def long_rows(lengths: list[int], most: int) -> list[int]:
+    found = drop_long(np.array(lengths, np.int32), most, lambda row: f"rows.jsonl:{row + 1}")
+    return [int(row) for row in found]
 
 
 def test_a_long_row_is_left_out_whole() -> None:
-    kept, rejects = drop_long(measured([10] * 99 + [1011]), 1000)
-    assert len(kept) == 99
-    assert rejects[0].reason == "too long"
-    assert rejects[0].detail == "too long (1,011 tokens, at most 1,000)"
+    assert long_rows([10] * 99 + [1011], 1000) == [99]
+    assert why_long(1011, 1000) == "too long (1,011 tokens, at most 1,000)"
 
 
 def test_losing_more_than_one_row_in_a_hundred_is_an_error() -> None:
     with pytest.raises(DataError, match="2 of 100 rows are longer than 1,000 tokens") as caught:
-        drop_long(measured([10] * 98 + [1001, 2000]), 1000)
+        long_rows([10] * 98 + [1001, 2000], 1000)
     assert caught.value.fix == "data.max_length: 2000 in config.yaml, or shorten these rows"
     assert "rows.jsonl:99: too long (1,001 tokens" in str(caught.value.found)
     assert "p50 10" in str(caught.value.found)
@@ -90,7 +59,7 @@ def test_what_the_quantiles_choose_never_loses_too_many() -> None:
     draw = random.Random(0)
     for _ in range(50):
         lengths = [int(draw.lognormvariate(5, 1.5)) + 1 for _ in range(draw.randint(1, 500))]
-        drop_long(measured(lengths), choose_length(quantiles(lengths), None))
+        long_rows(lengths, choose_length(quantiles(lengths), None))
 
 
 @pytest.mark.parametrize(

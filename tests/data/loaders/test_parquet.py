@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nexa.core.errors import DataError
-from nexa.data.loaders import parquet
+from nexa.data.loaders import columns
 from nexa.data.loaders.parquet import count_parquet, read_parquet
 
 
@@ -81,7 +81,7 @@ def test_deep_and_long_rows_are_handed_on(tmp_path: Path, monkeypatch: pytest.Mo
     deep: Any = 1
     for _ in range(70):
         deep = {"x": deep}
-    monkeypatch.setattr(parquet, "MAX_ROW_BYTES", 1 << 20)
+    monkeypatch.setattr(columns, "MAX_ROW_BYTES", 1 << 20)
     table = pa.table({"a": [deep, None], "b": [None, "x" * (1 << 20)]})
     found = list(read_parquet(write(tmp_path, table), "x.parquet"))
     assert [line.problem for line in found] == [

@@ -34,6 +34,7 @@ def test_llama_cpp_finds_the_same_ids_and_the_same_next_tokens(tmp_path: Path) -
     assert told["runtime_token_ids"] == "equal"
     assert told["runtime_kl_nats"] < 1e-4
     assert parity.facts["runtime"].startswith("xllamacpp ")
+    assert parity.facts["runtime_kl"] == "2 texts, 1000 likeliest tokens"
 
 
 @needs_llama_cpp
@@ -61,6 +62,9 @@ def test_nothing_is_checked_where_it_is_not_installed(
 
     parity.require()
     assert parity.facts["runtime"] == "not installed"
+    assert "runtime_kl" not in parity.facts
+    with runtime.begun() as child:
+        assert child is None
     assert not [check for check in parity.checks if check.name.startswith("runtime")]
 
 
@@ -96,21 +100,75 @@ def failures(told: Told, logits: torch.Tensor | None, *, composes: bool = False)
 
 def test_other_ids_and_other_logits_are_told_by_name() -> None:
     logits = torch.randn(3, 320)
-    log_probs = [logits[row].log_softmax(-1) for row in (1, 2)]
+    tops = [top(logits[row], 50) for row in (1, 2)]
     ids = nasty_ids(tiny_tokenizer())
-    assert failures(Told(ids, log_probs), logits) == set()
+    assert failures(Told(ids, tops), logits) == set()
 
-    assert failures(Told(ids, log_probs[::-1]), logits) == {"runtime_kl_nats"}
-    assert failures(Told([*ids[:-1], [1]], log_probs), logits) == {"runtime_token_ids"}
-    assert failures(Told(ids, log_probs[::-1]), None) == set()
+    assert failures(Told(ids, tops[::-1]), logits) == {"runtime_kl_nats"}
+    assert failures(Told([*ids[:-1], [1]], tops), logits) == {"runtime_token_ids"}
+    assert failures(Told(ids, tops[::-1]), None) == set()
+
+
+def top(logits_V: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """What llama.cpp would tell of these logits."""
+    values, tokens = logits_V.log_softmax(-1).topk(count)
+    return tokens, values
+
+
+def divergence(wanted_V: torch.Tensor, told: tuple[torch.Tensor, torch.Tensor]) -> float:
+    return runtime._divergence([told], [[1]], wanted_V[None])
+
+
+def test_the_divergence_is_that_of_all_tokens_where_all_are_told_and_never_more() -> None:
+    wanted, got = torch.randn(320) * 3, torch.randn(320) * 3
+    p, q = wanted.double().log_softmax(-1), got.double().log_softmax(-1)
+    whole = float((p.exp() * (p - q)).sum())
+    found = [divergence(wanted, top(got, count)) for count in (1, 10, 100, 300, 320)]
+    assert found == sorted(found)
+    assert found[-1] == pytest.approx(whole, rel=1e-5)
+    assert found[0] > 0
+
+
+def test_what_the_runtime_gives_to_tokens_that_it_does_not_tell_counts() -> None:
+    wanted = torch.randn(320)
+    tokens, values = top(wanted, 100)
+    # The right tokens, in the right proportions, with half of what they should have together.
+    assert divergence(wanted, (tokens, values - 0.7)) > 0.1
+    # None of the likely ones.
+    assert divergence(wanted, (tokens[-5:], values[-5:] - values[-5:].logsumexp(0))) > 1
+
+
+def test_an_error_of_the_runtime_s_sum_is_no_divergence() -> None:
+    for sharpness in (0.1, 1.0, 30.0):
+        wanted = torch.randn(320) * sharpness
+        for count in (10, 320):
+            tokens, values = top(wanted, count)
+            for error in (-2e-4, 2e-4):
+                assert divergence(wanted, (tokens, values + error)) < 1e-6
+
+
+def test_tokens_that_the_weights_do_not_have_count_as_the_rest() -> None:
+    wanted, got = torch.randn(320), torch.randn(330)
+    tokens, values = top(got, 330)
+    kept = tokens < 320
+    found = divergence(wanted, (tokens, values))
+    assert found == pytest.approx(divergence(wanted, (tokens[kept], values[kept])))
+    assert found > 0
+
+
+def test_numbers_that_are_none_fail() -> None:
+    logits = torch.randn(3, 320)
+    tops = [top(logits[row], 50) for row in (1, 2)]
+    logits[1, 7] = float("nan")
+    assert failures(Told(nasty_ids(tiny_tokenizer()), tops), logits) == {"runtime_kl_nats"}
 
 
 def test_texts_that_a_tokenizer_composes_and_llama_cpp_does_not_are_left_out() -> None:
     logits = torch.randn(3, 320)
-    log_probs = [logits[row].log_softmax(-1) for row in (1, 2)]
+    tops = [top(logits[row], 50) for row in (1, 2)]
     ids = nasty_ids(tiny_tokenizer())
 
-    assert failures(Told(ids, log_probs), logits, composes=True) == set()
+    assert failures(Told(ids, tops), logits, composes=True) == set()
     assert any("\u0301" in text for text in NASTY)
 
 

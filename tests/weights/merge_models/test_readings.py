@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from nexa.core.errors import ModelError
 from nexa.lm.resolve import ModelFiles, resolve
-from nexa.weights.merge_models.readings import read_texts
+from nexa.weights.merge_models.readings import read_models, read_texts
 from tests.support.tiny import ARCHITECTURES, tiny_tokenizer, write_tiny_model
 from tests.weights.merge_models import made
 
@@ -29,6 +29,25 @@ def by_transformers(folder: Path) -> tuple[torch.Tensor, float]:
         nats -= sum(float(log_probabilities[i, token]) for i, token in enumerate(text[1:]))
         tokens += len(text) - 1
     return torch.stack(last), nats / tokens
+
+
+def test_several_models_are_read_side_by_side_and_equal_ones_alike(
+    three_models: tuple[ModelFiles, ...], tmp_path: Path
+) -> None:
+    broken = resolve(str(write_tiny_model(tmp_path / "broken", seed=5)))
+    config = json.loads((broken.folder / "config.json").read_bytes())
+    (broken.folder / "config.json").write_text(json.dumps(config | {"vocab_size": 7}))
+    threads, turned = torch.get_num_threads(), torch.arange(320)
+
+    asked = [(three_models[0], None), (broken, None), *[(model, turned) for model in three_models]]
+    first, failed, again, second, third = read_models(asked, TEXTS)
+
+    assert torch.equal(first.result().last_NV, again.result().last_NV)
+    for reading, model in zip((second, third), three_models[1:], strict=True):
+        torch.testing.assert_close(reading.result().last_NV, read_texts(model, TEXTS).last_NV)
+    with pytest.raises(ModelError, match="do not fit"):
+        failed.result()
+    assert torch.get_num_threads() == threads
 
 
 def test_a_model_is_read_as_transformers_reads_it(

@@ -1,54 +1,71 @@
 """Copies: the first row stays, later ones are left out.
 
-Exact copies differ in blanks and Unicode composition at most. A near-copy has a weighted Jaccard
-of SAME_ROW or more with an earlier row *and* the same numbers: another case or punctuation, one
-word in a hundred. A row in which one number differs is another record and stays, however alike.
+Exact copies differ in blanks and Unicode composition at most. Near-copies are `overlap.copies`: a
+weighted Jaccard of SAME_ROW or more with a row that stays, the same numbers and signs, and the same
+answer (a long one alike). A row in which one number or a short answer differs is another record and
+stays, however alike.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from dataclasses import dataclass
 
-from nexa.core.overlap import SAME_ROW, memberships, numbers
-from nexa.data.rows import Reject, Row
+import numpy as np
+from numpy.typing import NDArray
+
+from nexa.core.near.corpus import Corpus
+from nexa.data.keys import Codes, Keys, numbered
 
 EXACT = "exact duplicate"
 NEAR = "near-duplicate"
 SAME_ID = "id used twice"
 
 
-def drop_exact(rows: Sequence[Row], *, settled: int = 0) -> tuple[list[Row], list[Reject]]:
-    """Leave out copies, and rows that claim another row's id; the first `settled` rows stay."""
-    seen: dict[str, Row] = {}
-    ids: dict[str, Row] = {}
-    kept, rejects = [], []
-    for index, row in enumerate(rows):
-        if index < settled:
-            seen.setdefault(row.duplicate_key, row)
-            ids.setdefault(row.row_id, row)
-            kept.append(row)
-        elif row.duplicate_key in seen:
-            first = seen[row.duplicate_key].line.origin
-            rejects.append(Reject(row.line, EXACT, f"the same as {first}"))
-        elif row.row_id in ids:
-            other = ids[row.row_id].line.origin
-            rejects.append(Reject(row.line, SAME_ID, f"id {row.row_id!r} is that of {other}"))
-        else:
-            seen[row.duplicate_key] = ids[row.row_id] = row
-            kept.append(row)
-    return kept, rejects
+@dataclass(frozen=True)
+class Copies:
+    """Rows that are left out, ascending, and the earlier row that each of them repeats."""
+
+    rows: Codes
+    others: Codes
 
 
-def drop_near(rows: Sequence[Row], *, settled: int = 0) -> tuple[list[Row], list[Reject]]:
-    """Leave out near-copies of earlier rows; the first `settled` rows stay."""
-    texts = [row.example.text for row in rows]
-    first: dict[tuple[int, tuple[str, ...]], Row] = {}
-    kept, rejects = [], []
-    alike = memberships(texts, SAME_ROW)
-    for index, (row, text, heads) in enumerate(zip(rows, texts, alike, strict=True)):
-        earlier = first.setdefault((heads[0], numbers(text)), row)
-        if earlier is row or index < settled:
-            kept.append(row)
+def drop_exact(keys: Keys, ids: Keys, *, settled: int = 0) -> tuple[Copies, Copies]:
+    """Copies, and rows that claim another row's id.
+
+    `keys` are equal for equal rows, `ids` for equal row ids. Only a row that stays can be copied,
+    or have its id claimed.
+    """
+    key_codes, key_sizes = numbered(keys)
+    id_codes, id_sizes = numbered(ids)
+    contested = np.flatnonzero((key_sizes[key_codes] > 1) | (id_sizes[id_codes] > 1))
+    by_key = array("q", [-1]) * len(key_sizes)
+    by_id = array("q", [-1]) * len(id_sizes)
+    copies: tuple[array[int], array[int]] = (array("q"), array("q"))
+    claims: tuple[array[int], array[int]] = (array("q"), array("q"))
+    rows = zip(contested, key_codes[contested], id_codes[contested], strict=True)
+    for row, key, id_ in ((int(r), int(k), int(i)) for r, k, i in rows):
+        if row < settled:
+            by_key[key] = row if by_key[key] < 0 else by_key[key]
+            by_id[id_] = row if by_id[id_] < 0 else by_id[id_]
+        elif by_key[key] >= 0:
+            copies[0].append(row)
+            copies[1].append(by_key[key])
+        elif by_id[id_] >= 0:
+            claims[0].append(row)
+            claims[1].append(by_id[id_])
         else:
-            rejects.append(Reject(row.line, NEAR, f"nearly the same as {earlier.line.origin}"))
-    return kept, rejects
+            by_key[key] = by_id[id_] = row
+    return _copies(copies), _copies(claims)
+
+
+def drop_near(corpus: Corpus, alive: NDArray[np.bool_], *, settled: int = 0) -> Copies:
+    """Near-copies of earlier rows, among those that are still in (`alive`)."""
+    earlier = corpus.copies(settled=settled, alive=alive)
+    rows = np.flatnonzero((earlier >= 0) & (earlier != np.arange(len(earlier))))
+    return Copies(rows, earlier[rows])
+
+
+def _copies(found: tuple[array[int], array[int]]) -> Copies:
+    rows, others = (np.array(numbers, dtype=np.int64) for numbers in found)
+    return Copies(rows, others)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from nexa.core.errors import IntegrityError
 from nexa.core.events import emit
-from nexa.core.overlap import Example, leaks
-from nexa.data.rows import Reject, Row
+from nexa.core.overlap import Example, Hit
+from nexa.data.keys import Keys, keys_of, within
 
 LEAK = "leaks a held-out row"
 
@@ -24,22 +24,24 @@ class HeldOut:
     groups: tuple[str, ...]
 
 
-def drop_leaks(rows: Sequence[Row], held_out: HeldOut) -> tuple[list[Row], list[Reject]]:
-    """Leave out rows that leak.
-
-    Rows of a held-out row's group whose texts differ stay, and their number is told: what a group
-    means is the user's to know.
-    """
+def leaking(hits: Iterable[Hit], held_out: HeldOut) -> dict[int, str]:
+    """Rows that leak, ascending, and how. `hits` are those of `overlap.leaks`, in its order."""
     found: dict[int, str] = {}
-    for hit in leaks([row.example for row in rows], held_out.examples):
+    for hit in hits:
         why = f"{hit.reason} ({hit.score:.2f}) of the held-out row {held_out.ids[hit.eval_index]}"
         found.setdefault(hit.train_index, why)
-    kept = [row for index, row in enumerate(rows) if index not in found]
-    same_group = sum(row.group in held_out.groups for row in kept)
+    return found
+
+
+def tell_groups(groups: Keys, held_out: HeldOut) -> None:
+    """Say how many rows that stay belong to a held-out row's group.
+
+    Their texts differ, and what a group means is the user's to know.
+    """
+    same_group = int(within(groups, keys_of(list(held_out.groups))).sum())
     if same_group:
         text = f"{same_group:,} rows belong to groups that held-out rows belong to; they are kept"
         emit("note", text=text)
-    return kept, [Reject(rows[index].line, LEAK, why) for index, why in found.items()]
 
 
 def read_suite(prompts: Path) -> HeldOut:

@@ -8,14 +8,13 @@ the 99th percentile; rounded up to 64 and never more than the model has position
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from nexa.core.errors import TemplateError, TruncationError
-from nexa.core.events import progress
-from nexa.data.rows import Reject, Row
-from nexa.lm.chat import ChatTemplate
+import numpy as np
+from numpy.typing import NDArray
+
+from nexa.core.errors import TruncationError
 
 REFUSED = "refused by the chat template"
 TOO_LONG = "too long"
@@ -24,49 +23,15 @@ MULTIPLE = 64  # tensor shapes that accelerators and their compilers like
 # One row of twice the usual length costs less memory than one lost row costs.
 OUTLIER = 2
 MAX_LOST = 0.01
-BATCH = 512
+
+Lengths = NDArray[np.int32]
 
 
-@dataclass(frozen=True)
-class Measured:
-    """Rows that the template takes, with their tokens, and those it refuses."""
-
-    rows: list[Row]
-    lengths: list[int]
-    refused: list[Reject]
-
-
-def measure(rows: Sequence[Row], template: ChatTemplate) -> Measured:
-    """Render every row as training will.
-
-    Raises:
-        TemplateError: the template refuses all rows: the first refusal.
-    """
-    kept, lengths, refused = [], [], []
-    first: TemplateError | None = None
-    with progress("rendering", len(rows), "rows") as bar:
-        rendered = template.render_each(row.content.messages for row in rows)
-        for row, result in zip(rows, rendered, strict=True):
-            if isinstance(result, TemplateError):
-                first = first or result
-                why = result.what + (f" ({result.found})" if result.found else "")
-                refused.append(Reject(row.line, REFUSED, why))
-            else:
-                kept.append(row)
-                lengths.append(len(result.ids))
-            if (len(kept) + len(refused)) % BATCH == 0:
-                bar.advance(BATCH)
-        bar.advance(len(rows) % BATCH)
-    if first is not None and not kept:
-        raise first
-    return Measured(kept, lengths, refused)
-
-
-def quantiles(lengths: Sequence[int]) -> dict[str, int]:
+def quantiles(lengths: Sequence[int] | Lengths) -> dict[str, int]:
     """Tokens a row: p50 p90 p95 p99 max. A quantile is a length that a row has."""
-    ordered = sorted(lengths)
+    ordered = np.sort(np.asarray(lengths))
     at = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "max": 1.0}
-    return {name: ordered[math.ceil(q * len(ordered)) - 1] for name, q in at.items()}
+    return {name: int(ordered[math.ceil(q * len(ordered)) - 1]) for name, q in at.items()}
 
 
 def choose_length(found: dict[str, int], positions: int | None) -> int:
@@ -85,25 +50,25 @@ def positions_of(config: dict[str, Any]) -> int | None:
     return None
 
 
-def drop_long(measured: Measured, max_length: int) -> tuple[list[Row], list[Reject]]:
-    """Leave out rows of more than `max_length` tokens.
+def drop_long(lengths: Lengths, max_length: int, origin: Callable[[int], str]) -> NDArray[np.int64]:
+    """Which rows have more than `max_length` tokens; `origin` says where one of them stands.
 
     Raises:
-        TruncationError: that would be more than 1 % of the rows.
+        TruncationError: they are more than 1 % of the rows.
     """
-    kept, rejects = [], []
-    for row, tokens in zip(measured.rows, measured.lengths, strict=True):
-        if tokens <= max_length:
-            kept.append(row)
-        else:
-            detail = f"too long ({tokens:,} tokens, at most {max_length:,})"
-            rejects.append(Reject(row.line, TOO_LONG, detail))
-    if len(rejects) > MAX_LOST * len(measured.rows):
+    long = np.flatnonzero(lengths > max_length)
+    if len(long) > MAX_LOST * len(lengths):
+        first = int(long[0])
         raise TruncationError(
-            f"{len(rejects):,} of {len(measured.rows):,} rows are longer than {max_length:,} "
+            f"{len(long):,} of {len(lengths):,} rows are longer than {max_length:,} "
             f"tokens: more than {MAX_LOST:.0%} of the rows would be lost",
-            found=f"{rejects[0].line.origin}: {rejects[0].detail}\n"
-            + ", ".join(f"{k} {v:,}" for k, v in quantiles(measured.lengths).items()),
-            fix=f"data.max_length: {max(measured.lengths)} in config.yaml, or shorten these rows",
+            found=f"{origin(first)}: {why_long(int(lengths[first]), max_length)}\n"
+            + ", ".join(f"{k} {v:,}" for k, v in quantiles(lengths).items()),
+            fix=f"data.max_length: {int(lengths.max())} in config.yaml, or shorten these rows",
         )
-    return kept, rejects
+    return long
+
+
+def why_long(tokens: int, max_length: int) -> str:
+    """The numbers, as a reject tells them."""
+    return f"too long ({tokens:,} tokens, at most {max_length:,})"

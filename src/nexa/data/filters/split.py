@@ -10,53 +10,57 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 from nexa.core.events import emit
-from nexa.core.overlap import memberships
-from nexa.data.rows import Reject, Row
+from nexa.core.near.corpus import Memberships
+from nexa.data.keys import Codes
+from nexa.data.rows import Row
 
 BOTH_SIDES = "alike to both sides of the split"
 
 # Changes only if the way of drawing does: it would move every row.
 SALT = "nexa split 1"
 
+SPLITS = ("train", "eval")
+OUT, TORN = -1, -2
+
+Sides = NDArray[np.int8]  # [N]: an index of SPLITS, OUT of a row that is not placed, or TORN
+
 
 @dataclass(frozen=True)
-class Placed:
-    """A row with its split and its near-duplicate cluster (the row id of its first row)."""
+class Placing:
+    """What rows are placed by. Of all rows, also of those that are out already.
 
-    row: Row
-    split: str
-    cluster: str
+    `alike` has heads of the rows that are placed and of no other one; `groups` is equal for rows
+    of a group. `settled` has the sides of the first rows, which were placed before: they keep
+    them, whatever the later rows are like. With `only`, rows that no other one binds go there.
+    """
+
+    alike: Memberships
+    groups: Codes
+    draws: NDArray[np.float64]
+    eval_fraction: float
+    only: str | None = None
+    settled: Sides | None = None
 
 
-def place(
-    rows: Sequence[Row],
-    *,
-    eval_fraction: float,
-    only: str | None = None,
-    settled: Sequence[tuple[str, str]] = (),
-) -> tuple[list[Placed], list[Reject]]:
-    """Give each row a cluster and a split; with `only` those go into one that no other row binds.
-
-    `settled` has the split and cluster of the first rows, which were placed before: they keep
-    both, whatever the later rows are like.
+def place(placing: Placing) -> Sides:
+    """The side of each row.
 
     When the share is so small that no row draws it, the one that came nearest is held out, and
     that is told: this one row goes back as soon as another draws the share.
     """
-    alike = memberships([row.example.text for row in rows])
-    if only is None and eval_fraction > 0:
-        placed, rejects, drawn = _place(rows, alike, eval_fraction, only, settled)
-        if len(drawn) < 2 or min(drawn) < eval_fraction:
-            return placed, rejects
-        emit("note", text=f"no row draws the held-out share {eval_fraction}: the nearest is taken")
-        eval_fraction = math.nextafter(min(drawn), 1)
-    placed, rejects, _ = _place(rows, alike, eval_fraction, only, settled)
-    return placed, rejects
+    sides, drawn = _place(placing)
+    share = placing.eval_fraction
+    if placing.only is None and share > 0 and len(drawn) > 1 and drawn.min() >= share:
+        emit("note", text=f"no row draws the held-out share {share}: the nearest is taken")
+        nearest = math.nextafter(float(drawn.min()), 1)
+        sides, _ = _place(replace(placing, eval_fraction=nearest))
+    return sides
 
 
 def draw(row: Row) -> float:
@@ -65,40 +69,57 @@ def draw(row: Row) -> float:
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
 
 
-def _place(
-    rows: Sequence[Row],
-    alike: list[tuple[int, ...]],
-    eval_fraction: float,
-    only: str | None,
-    settled: Sequence[tuple[str, str]],
-) -> tuple[list[Placed], list[Reject], list[float]]:
+def _place(placing: Placing) -> tuple[Sides, NDArray[np.float64]]:
     """Also what was drawn by the rows that no earlier one binds."""
-    placed: list[Placed] = []
-    rejects: list[Reject] = []
-    drawn: list[float] = []
-    by_group: dict[str, str] = {}
-    by_cluster: dict[int, set[str]] = defaultdict(set)
-    for index, (row, heads) in enumerate(zip(rows, alike, strict=True)):
-        bound = {split for head in heads for split in by_cluster[head]}
-        bound |= {by_group[row.group]} if row.group in by_group else set()
-        if index < len(settled):
-            split, cluster = settled[index]
+    alike = placing.alike
+    sides = np.full(len(placing.groups), OUT, dtype=np.int8)
+    alone, together = _apart(placing)
+    sides[alone] = _drawn(placing, alone)
+    free = []
+    by_group: dict[int, int] = {}
+    by_cluster: dict[int, set[int]] = {}
+    settled = 0 if placing.settled is None else len(placing.settled)
+    for row in together.tolist():
+        heads, group = alike.of(row), int(placing.groups[row])
+        bound = {side for head in heads for side in by_cluster.get(head, ())}
+        bound |= {by_group[group]} if group in by_group else set()
+        if row < settled and placing.settled is not None:
+            side = int(placing.settled[row])
         elif len(bound) > 1:
-            rejects.append(_reject(row, [rows[head] for head in heads]))
+            sides[row] = TORN
             continue
+        elif bound:
+            side = bound.pop()
         else:
-            cluster = settled[heads[0]][1] if heads[0] < len(settled) else rows[heads[0]].row_id
-            if bound:
-                split = bound.pop()
-            else:
-                drawn.append(draw(row))
-                split = only or ("eval" if drawn[-1] < eval_fraction else "train")
-        by_group.setdefault(row.group, split)
-        by_cluster[heads[0]].add(split)
-        placed.append(Placed(row, split, cluster))
-    return placed, rejects, drawn
+            free.append(row)
+            side = int(_drawn(placing, np.array([row]))[0])
+        by_group.setdefault(group, side)
+        by_cluster.setdefault(heads[0], set()).add(side)
+        sides[row] = side
+    drew = np.concatenate([alone[alone >= settled], np.array(free, dtype=np.int64)])
+    return sides, placing.draws[drew]
 
 
-def _reject(row: Row, alike: list[Row]) -> Reject:
-    origins = ", ".join(other.line.origin for other in alike)
-    return Reject(row.line, BOTH_SIDES, f"alike to {origins}; group {row.group}")
+def _apart(placing: Placing) -> tuple[Codes, Codes]:
+    """Rows that nothing binds to another one, and the others; both in their order."""
+    alike, groups = placing.alike, placing.groups
+    counts = np.diff(alike.offsets)
+    rows = np.flatnonzero(counts)
+    named = np.bincount(alike.heads, minlength=len(groups))
+    mates = np.bincount(groups[rows], minlength=1)
+    alone = (counts[rows] == 1) & (named[rows] == 1) & (mates[groups[rows]] == 1)
+    # Its own head and named once: a row that is like an earlier one is not named by itself.
+    alone &= alike.heads[alike.offsets[rows]] == rows
+    return rows[alone], rows[~alone]
+
+
+def _drawn(placing: Placing, rows: Codes) -> Sides:
+    """Where rows go that no other one binds, or where they were before."""
+    if placing.only is not None:
+        found = np.full(len(rows), SPLITS.index(placing.only), dtype=np.int8)
+    else:
+        found = (placing.draws[rows] < placing.eval_fraction).astype(np.int8)
+    if placing.settled is not None:
+        before = rows < len(placing.settled)
+        found[before] = placing.settled[rows[before]]
+    return found

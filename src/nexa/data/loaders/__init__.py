@@ -1,4 +1,4 @@
-"""Files in, rows out: one loader a file type, by the file's suffix, `.gz` of it or not.
+"""Files in, rows out: one loader a file type, by the file's suffix; packed (.gz, .zst) or not.
 
 A loader takes a path and the name that rows are to carry, and yields `rows.Line`s as it reads. It
 never skips one: a row that cannot be read comes with its problem. A package adds a loader with an
@@ -8,14 +8,17 @@ entry point in the group `nexa.loader`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from nexa.core.plugins import Registry
+from nexa.data.loaders.arrow import count_arrow, read_arrow
 from nexa.data.loaders.json_list import read_json
 from nexa.data.loaders.jsonl import count_jsonl, read_jsonl
 from nexa.data.loaders.parquet import count_parquet, read_parquet
+from nexa.data.loaders.pdf import read_pdf
 from nexa.data.loaders.table import read_csv, read_tsv
 from nexa.data.loaders.text import read_markdown, read_text
+from nexa.data.loaders.unpacking import plain_name
 from nexa.data.rows import Line
 
 Loader = Callable[[Path, str], Iterator[Line]]
@@ -29,6 +32,10 @@ LOADERS: Registry[Loader] = Registry(
         "csv": read_csv,
         "tsv": read_tsv,
         "parquet": read_parquet,
+        "arrow": read_arrow,
+        "feather": read_arrow,
+        "ipc": read_arrow,
+        "pdf": read_pdf,
         "txt": read_text,
         "md": read_markdown,
     },
@@ -37,8 +44,9 @@ LOADERS: Registry[Loader] = Registry(
 _COUNTERS: dict[Loader, Callable[[Path], int]] = {
     read_jsonl: count_jsonl,
     read_parquet: count_parquet,
+    read_arrow: count_arrow,
 }
-PROSE = ("txt", "md")  # in a folder with rows such files are notes about them
+PROSE = ("txt", "md", "pdf")  # in a folder with rows such files are notes about them
 
 
 def loader_for(path: Path) -> Loader:
@@ -47,10 +55,9 @@ def loader_for(path: Path) -> Loader:
     return LOADERS[suffix] if suffix in suffixes() else read_jsonl
 
 
-def suffix_of(path: Path) -> str:
+def suffix_of(path: PurePath) -> str:
     """A file's type by its name: `rows.csv.gz` -> `csv`."""
-    name = path.name.lower()
-    return name.removesuffix(".gz").rpartition(".")[2]
+    return plain_name(path.name).lower().rpartition(".")[2]
 
 
 def suffixes() -> frozenset[str]:

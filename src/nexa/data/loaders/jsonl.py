@@ -8,6 +8,8 @@ line of more than 8 MB. A file that is none of this from the first byte is a `Da
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import IO
 
@@ -15,6 +17,7 @@ from nexa.core.errors import DataError
 from nexa.data.loaders.opening import (
     BOM,
     HEAD_BYTES,
+    TextLine,
     check_head,
     empty,
     reading,
@@ -33,13 +36,53 @@ def read_jsonl(path: Path, name: str) -> Iterator[Line]:
     rows = 0
     with reading(path) as file:
         _check(file, path)
-        for line in text_lines(file):
-            if line.raw.strip():
-                rows += 1
-                data, problem = parse(line.raw)
-                yield Line(name, line.number, line.sha256, data, problem)
+        for row in _rows(text_lines(file), name):
+            rows += 1
+            yield row
     if not rows:
         raise empty(path)
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Whole lines of a file that is not packed; they begin at a byte, and at a line's number."""
+
+    begin: int
+    line: int
+    lines: int
+
+    def __str__(self) -> str:
+        return f"lines {self.line:,} to {self.line + self.lines - 1:,}"
+
+
+def stretches(path: Path, size_bytes: int) -> Iterator[Stretch]:
+    """A file cut into stretches of at least `size_bytes`; an empty file has none.
+
+    Raises:
+        DataError: no such file, a binary one, or one JSON array.
+    """
+    begin, number = 0, 1
+    with reading(path) as file:
+        _check(file, path)
+        while last := file.read(size_bytes):
+            lines = last.count(b"\n")
+            while not last.endswith(b"\n") and (more := file.readline(size_bytes)):
+                last = more
+                lines += last.endswith(b"\n")
+            lines += not last.endswith(b"\n")
+            yield Stretch(begin, number, lines)
+            begin, number = file.tell(), number + lines
+
+
+def read_stretch(path: Path, name: str, stretch: Stretch) -> Iterator[Line]:
+    """The lines of a stretch, as `read_jsonl` has them; none, if all are blank.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    with reading(path) as file:
+        file.seek(stretch.begin)
+        yield from _rows(islice(text_lines(file, stretch.line), stretch.lines), name)
 
 
 def count_jsonl(path: Path) -> int:
@@ -53,6 +96,13 @@ def count_jsonl(path: Path) -> int:
         check_head(head, path, "JSON lines")
         file.seek(0)
         return sum(1 for line in file if line.strip())
+
+
+def _rows(lines: Iterator[TextLine], name: str) -> Iterator[Line]:
+    for line in lines:
+        if line.raw.strip():
+            data, problem = parse(line.raw)
+            yield Line(name, line.number, line.sha256, data, problem)
 
 
 def _check(file: IO[bytes], path: Path) -> None:

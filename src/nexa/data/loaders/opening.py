@@ -1,4 +1,4 @@
-"""Opening a data file: gzip or plain, what it is by its first bytes, and its lines."""
+"""Opening a data file: packed or plain, what it is by its first bytes, and its lines."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import IO
 
 from nexa.core.errors import DataError
 from nexa.data import values
+from nexa.data.loaders.unpacking import packing_of, unpacking
 
 HEAD_BYTES = 4096
 BOM = b"\xef\xbb\xbf"
@@ -25,9 +26,13 @@ _SIGNATURES = (
     (b"\xff\xfe", "UTF-16 text", "iconv -f UTF-16 -t UTF-8 {name} > utf8-{name}"),
     (b"\xfe\xff", "UTF-16 text", "iconv -f UTF-16 -t UTF-8 {name} > utf8-{name}"),
     (b"\x1f\x8b", "gzip", "mv {name} {name}.gz"),
-    (b"\x28\xb5\x2f\xfd", "zstd", "unzstd {name}"),
+    (b"\x28\xb5\x2f\xfd", "zstd", "mv {name} {name}.zst"),
+    (b"BZh", "bzip2", "bunzip2 {name}"),
+    (b"\xfd7zXZ", "xz", "unxz {name}"),
     (b"PK\x03\x04", "a zip archive", "unzip {name}"),
     (b"PAR1", "Parquet", "mv {name} {stem}.parquet"),
+    (b"ARROW1", "Arrow", "mv {name} {stem}.arrow"),
+    (b"%PDF-", "PDF", "mv {name} {stem}.pdf"),
 )
 
 
@@ -47,42 +52,50 @@ class TextLine:
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[IO[bytes]]:
-    """A file's bytes; those inside, if its name ends in .gz.
+    """A file's bytes; those inside, if its name ends in .gz or .zst.
 
     Raises:
-        DataError: it cannot be read, or is broken as gzip.
+        DataError: it cannot be read, is broken, or unpacks to far more than rows do.
     """
+    packing = packing_of(path)
     try:
-        with gzip.open(path) if is_gzip(path) else path.open("rb") as file:
-            yield file  # type: ignore[misc]  # a GzipFile is read like any file
+        with unpacking(path) if packing else path.open("rb") as file:
+            yield file
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(
-            f"{path} is broken as gzip",
-            found=str(error),
-            fix="fetch or write the file again",
-        ) from error
+        raise _broken(path, str(packing), error) from error
     except OSError as error:
+        if packing and error.errno is None:  # pyarrow's own, about the bytes
+            raise _broken(path, packing, error) from error
         raise DataError(f"cannot read {path}", found=error.strerror or str(error)) from error
 
 
-def mapped(path: Path) -> bytes | mmap.mmap:
-    """A whole file as bytes that stay on the disk; gzip is unpacked into a file without a name.
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[IO[bytes]]:
+    """A file that can be read at any place; a packed one is unpacked into one without a name.
 
     Raises:
         DataError: as `reading`.
     """
     with reading(path) as file:
-        if not is_gzip(path):
-            return _map(file)
+        if packing_of(path) is None:
+            yield file
+            return
         with tempfile.TemporaryFile() as unpacked:
             shutil.copyfileobj(file, unpacked)
             unpacked.flush()
-            return _map(unpacked)
+            unpacked.seek(0)
+            yield unpacked
 
 
-def is_gzip(path: Path) -> bool:
-    """Whether the name says so."""
-    return path.suffix.lower() == ".gz"
+def mapped(path: Path) -> bytes | mmap.mmap:
+    """A whole file as bytes that stay on the disk.
+
+    Raises:
+        DataError: as `reading`.
+    """
+    with whole(path) as file:
+        size = file.seek(0, 2)
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
 
 
 def check_head(head: bytes, path: Path, what: str) -> None:
@@ -108,9 +121,12 @@ def empty(path: Path, *, found: str | None = None) -> DataError:
     return DataError(f"{path} is empty", found=found, fix="give a file with at least one row")
 
 
-def text_lines(file: IO[bytes]) -> Iterator[TextLine]:
-    """Every line, by its number from 1; a byte order mark and the lines' ends are taken off."""
-    number = 0
+def text_lines(file: IO[bytes], first: int = 1) -> Iterator[TextLine]:
+    """Every line, by its number from 1; a byte order mark and the lines' ends are taken off.
+
+    `first` is the number of the line at which the file stands.
+    """
+    number = first - 1
     limit = values.MAX_ROW_BYTES + 1
     while raw := file.readline(limit):
         number += 1
@@ -123,6 +139,7 @@ def text_lines(file: IO[bytes]) -> Iterator[TextLine]:
         yield TextLine(number, line, sha256.hexdigest())
 
 
-def _map(file: IO[bytes]) -> bytes | mmap.mmap:
-    size = file.seek(0, 2)
-    return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+def _broken(path: Path, packing: str, error: Exception) -> DataError:
+    return DataError(
+        f"{path} is broken as {packing}", found=str(error), fix="fetch or write the file again"
+    )

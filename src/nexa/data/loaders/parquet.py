@@ -1,50 +1,82 @@
-"""Parquet: a batch of rows in memory at a time; a row's number is its place in the file, from 1.
-
-Types that JSON has not are turned into it: a time into its ISO text, a decimal into its digits.
-A value that cannot be (bytes, NaN, text that is not UTF-8) makes its row a reject, and says which
-column it stands in.
-"""
+"""Parquet: a batch of rows in memory at a time; a row's number is its place in the file, from 1."""
 
 from __future__ import annotations
 
-import datetime
-import decimal
-import json
-import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nexa.core.errors import DataError
-from nexa.core.identity import sha256_bytes
+from nexa.data.loaders.columns import FAULTS, damaged, lines_of
 from nexa.data.loaders.opening import empty, mapped, reading
+from nexa.data.loaders.unpacking import bomb, most_unpacked
 from nexa.data.rows import Line
-from nexa.data.values import MAX_ROW_BYTES, Refused, is_too_deep
 
-BATCH_ROWS = 1024
+# Few: a column that repeats one long text is short in the file and long in a batch.
+BATCH_ROWS = 256
 MAGIC = b"PAR1"
-# What pyarrow raises for a file whose bytes make no sense, and for values Python cannot hold.
-_FAULTS = (pa.ArrowException, ValueError, OverflowError, OSError, TypeError, KeyError)
+KIND = "Parquet"
+# A value takes at least some bits, however well it is packed: more rows than this are not there.
+MOST_ROWS_A_BYTE = 1000
 
 
 def read_parquet(path: Path, name: str) -> Iterator[Line]:
     """The rows of a file in their order.
 
     Raises:
-        DataError: no such file, no Parquet, no rows, or a part of it is damaged.
+        DataError: no such file, no Parquet, no rows, a part of it is damaged, or it holds far
+            more than its size lets expect.
     """
-    number = 0
     file = _open(path)
-    batches = file.iter_batches(batch_size=BATCH_ROWS)
-    while (batch := _next(batches, path, number)) is not None:
-        for row in _rows(batch):
-            number += 1
-            yield _line(row, name, number)
-    if not number:
+    rows = 0
+    for line in lines_of(file.iter_batches(batch_size=BATCH_ROWS), path, name, KIND):
+        rows += 1
+        yield line
+    if not rows:
         raise empty(path, found=f"{len(file.schema_arrow)} columns and no rows")
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Some of a file's row groups, which can be read by themselves."""
+
+    numbers: tuple[int, ...]
+    before: int
+    rows: int
+
+    def __str__(self) -> str:
+        return f"rows {self.before + 1:,} to {self.before + self.rows:,}"
+
+
+def groups_of(path: Path, size_bytes: int) -> Iterator[Groups]:
+    """A file's row groups, of at least `size_bytes` unpacked together but for the last ones.
+
+    Raises:
+        DataError: as `read_parquet`, but for a part that is damaged.
+    """
+    metadata = _open(path).metadata
+    some: list[int] = []
+    before = rows = unpacked = 0
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        some.append(number)
+        rows, unpacked = rows + group.num_rows, unpacked + group.total_byte_size
+        if unpacked >= size_bytes or number + 1 == metadata.num_row_groups:
+            yield Groups(tuple(some), before, rows)
+            some, before, rows, unpacked = [], before + rows, 0, 0
+
+
+def read_groups(path: Path, name: str, groups: Groups) -> Iterator[Line]:
+    """The rows of some row groups, as `read_parquet` has them.
+
+    Raises:
+        DataError: as `read_parquet`.
+    """
+    batches = _open(path).iter_batches(batch_size=BATCH_ROWS, row_groups=list(groups.numbers))
+    yield from lines_of(batches, path, name, KIND, before=groups.before)
 
 
 def count_parquet(path: Path) -> int:
@@ -62,71 +94,27 @@ def _open(path: Path) -> pq.ParquetFile:
     if not head:
         raise empty(path)
     if head != MAGIC:
-        raise DataError(f"{path} is not Parquet", found=f"it begins with {head!r}")
+        raise DataError(f"{path} is not {KIND}", found=f"it begins with {head!r}")
+    data = mapped(path)
     try:
-        return pq.ParquetFile(pa.py_buffer(mapped(path)), page_checksum_verification=True)
-    except _FAULTS as error:
-        raise _damaged(path, error) from error
+        found = pq.ParquetFile(pa.py_buffer(data), page_checksum_verification=True)
+    except FAULTS as error:
+        raise damaged(path, KIND, error) from error
+    _check_metadata(found.metadata, path)
+    return found
 
 
-def _next(batches: Iterator[Any], path: Path, read: int) -> Any:
-    try:
-        return next(batches, None)
-    except _FAULTS as error:
-        raise _damaged(path, error, f"after row {read:,}: ") from error
-
-
-def _rows(batch: Any) -> Iterator[dict[str, Any] | str]:
-    """The rows of a batch as Python has them, or why one cannot be."""
-    try:
-        yield from batch.to_pylist()
-    except _FAULTS:
-        for at in range(batch.num_rows):
-            try:
-                yield batch.slice(at, 1).to_pylist()[0]
-            except _FAULTS as error:
-                yield f"a value that cannot be read: {error}"
-
-
-def _line(row: dict[str, Any] | str, name: str, number: int) -> Line:
-    data: dict[str, Any] | None = None
-    problem = ""
-    if isinstance(row, str):
-        problem = row
-    else:
-        try:
-            data = {key: _plain(value, key) for key, value in row.items()}
-        except Refused as error:
-            problem = str(error)
-    known = json.dumps(data, ensure_ascii=True) if data is not None else repr(row)
-    if len(known) > MAX_ROW_BYTES:
-        data, problem = None, f"longer than {MAX_ROW_BYTES >> 20} MB"
-    return Line(name, number, sha256_bytes(known.encode()), data, problem)
-
-
-def _plain(value: Any, key: str) -> Any:
-    """A value as JSON has it."""
-    if is_too_deep(value):
-        raise Refused(f"column {key!r}: lists and objects lie in each other too deep")
-    if isinstance(value, dict):
-        return {str(name): _plain(item, key) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item, key) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        raise Refused(f"column {key!r}: {value} is no JSON number")
-    if value is None or isinstance(value, str | bool | int | float):
-        return value
-    if isinstance(value, decimal.Decimal):
-        return str(value)
-    if isinstance(value, datetime.date | datetime.time):
-        return value.isoformat()
-    raise Refused(f"column {key!r} holds {type(value).__name__}, which is no text")
-
-
-def _damaged(path: Path, error: Exception, place: str = "") -> DataError:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return DataError(
-        f"{path} is damaged, or not Parquet",
-        found=place + lines[0][:200],
-        fix="fetch or write the file again",
-    )
+def _check_metadata(metadata: pq.FileMetaData, path: Path) -> None:
+    """Refuse what a file says of itself that cannot be, before any of it is read."""
+    size_bytes = path.stat().st_size
+    rows = metadata.num_rows
+    if rows < 0 or rows > MOST_ROWS_A_BYTE * size_bytes:
+        raise DataError(
+            f"{path} is damaged: its metadata cannot be",
+            found=f"{rows:,} rows in {size_bytes:,} bytes",
+            fix="fetch or write the file again",
+        )
+    groups = map(metadata.row_group, range(metadata.num_row_groups))
+    declared = sum(group.total_byte_size for group in groups)
+    if declared > most_unpacked(size_bytes):
+        raise bomb(path, size_bytes, f"{declared:,}, as its metadata says")

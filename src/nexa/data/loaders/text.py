@@ -47,14 +47,15 @@ def _read(path: Path, name: str, *, headings: bool) -> Iterator[Line]:
     with reading(path) as file:
         check_head(file.read(HEAD_BYTES), path, "text")
         file.seek(0)
-        for piece in _pieces(text_lines(file), headings):
+        for piece in pieces(text_lines(file), headings=headings):
             rows += 1
             yield _line(piece, name)
     if not rows:
         raise empty(path)
 
 
-def _pieces(lines: Iterator[TextLine], headings: bool) -> Iterator[list[TextLine]]:
+def pieces(lines: Iterator[TextLine], *, headings: bool = False) -> Iterator[list[TextLine]]:
+    """The lines of each piece in their order; no piece begins with a blank line."""
     piece: list[TextLine] = []
     size, in_code = 0, False
     for line in lines:

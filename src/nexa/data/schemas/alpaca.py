@@ -13,6 +13,7 @@ from typing import Any
 from nexa.data.rows import Content
 from nexa.data.schemas.fields import (
     LABEL_SCHEMAS,
+    TEXT_SCHEMA,
     RowProblem,
     Shape,
     content,
@@ -42,12 +43,13 @@ def convert(data: Mapping[str, Any]) -> Content:
 
 def _history(pairs: Any) -> list[dict[str, str]]:
     if not isinstance(pairs, list):
-        raise RowProblem(f"'history' is {kind(pairs)}, not a list of pairs")
+        raise RowProblem(f"'history' is {kind(pairs)}, not a list of pairs", "history")
     turns = []
     for number, pair in enumerate(pairs):
         whole = isinstance(pair, list) and [type(item) for item in pair] == [str, str]
         if not whole:
-            raise RowProblem(f"history[{number}] is not a question and an answer")
+            place = f"history[{number}]"
+            raise RowProblem(f"{place} is not a question and an answer", place)
         turns.append({"role": "user", "content": pair[0]})
         turns.append({"role": "assistant", "content": pair[1]})
     return turns
@@ -64,11 +66,11 @@ ALPACA = Shape(
         "required": ["instruction"],
         "anyOf": [{"required": ["output"]}, {"required": ["response"]}],
         "properties": {
-            "instruction": {"type": "string", "minLength": 1},
+            "instruction": TEXT_SCHEMA,
             "input": _MAYBE,
             "context": _MAYBE,
-            "output": {"type": "string", "minLength": 1},
-            "response": {"type": "string", "minLength": 1},
+            "output": TEXT_SCHEMA,
+            "response": TEXT_SCHEMA,
             "system": _MAYBE,
             "history": {
                 "type": ["array", "null"],

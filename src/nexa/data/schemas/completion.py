@@ -2,6 +2,8 @@
 
 Either may be a list of messages instead; a text prompt is the user's turn, a text completion the
 assistant's. They become turns of the chat template: nothing is glued together as it stands.
+`teacher` and `parents` say who wrote a row and from which rows; they are told apart from a mistyped
+label, and not trained.
 """
 
 from __future__ import annotations
@@ -10,7 +12,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from nexa.data.rows import Content
-from nexa.data.schemas.fields import LABEL_SCHEMAS, MESSAGES_SCHEMA, Shape, content, text, turns
+from nexa.data.schemas.fields import (
+    LABEL_SCHEMAS,
+    MESSAGES_SCHEMA,
+    TEXT_SCHEMA,
+    Shape,
+    content,
+    text,
+    turns,
+)
 
 
 def convert(data: Mapping[str, Any]) -> Content:
@@ -28,15 +38,19 @@ def convert(data: Mapping[str, Any]) -> Content:
     return content(data, said)
 
 
-_EITHER = {"anyOf": [{"type": "string", "minLength": 1}, MESSAGES_SCHEMA]}
+_EITHER = {"anyOf": [TEXT_SCHEMA, MESSAGES_SCHEMA]}
+_WRITTEN = {
+    "teacher": {"type": ["string", "null"]},
+    "parents": {"type": ["array", "null"], "items": {"type": "string"}},
+}
 COMPLETION = Shape(
     name="completion",
     required=("prompt", "completion"),
-    optional=(),
+    optional=("teacher", "parents"),
     json_schema={
         "type": "object",
         "required": ["prompt", "completion"],
-        "properties": {"prompt": _EITHER, "completion": _EITHER, **LABEL_SCHEMAS},
+        "properties": {"prompt": _EITHER, "completion": _EITHER, **_WRITTEN, **LABEL_SCHEMAS},
     },
     convert=convert,
 )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,14 @@ ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
 class RowProblem(ValueError):
-    """Why one row cannot be taken; the file goes on."""
+    """Why one row cannot be taken; the file goes on.
+
+    `pointer` is where in the row, as a JSON pointer: `place` is written `messages[1].role`.
+    """
+
+    def __init__(self, problem: str, place: str = "") -> None:
+        super().__init__(problem)
+        self.pointer = "".join(f"/{step}" for step in re.findall(r"[^.\[\]]+", place))
 
 
 @dataclass(frozen=True)
@@ -51,10 +59,12 @@ class Shape:
         return next((keys for keys in self.key_sets if there.issuperset(keys)), None)
 
 
+# A text that is not blank.
+TEXT_SCHEMA: dict[str, Any] = {"type": "string", "pattern": r"\S"}
 LABEL_SCHEMAS: dict[str, Any] = {
     "domain": {"type": ["string", "null"]},
     "source": {"type": ["string", "null"]},
-    "quality_score": {"type": ["number", "null"]},
+    "quality_score": {"type": ["number", "string", "null"]},  # tables have numbers as texts
     "group": {"type": ["string", "integer", "null"]},
     "id": {"type": ["string", "integer", "null"]},
 }
@@ -80,12 +90,22 @@ def content(data: Mapping[str, Any], messages: list[dict[str, str]]) -> Content:
     """
     if messages[-1]["role"] != "assistant":
         raise RowProblem(
-            f"the last turn is {messages[-1]['role']!r}: there is no answer to learn from"
+            f"the last turn is {messages[-1]['role']!r}: there is no answer to learn from",
+            _place_of(data, messages, len(messages) - 1),
         )
     for number, message in enumerate(messages, start=1):
         if not message["content"].strip():
-            raise RowProblem(f"turn {number} ({message['role']}) is empty")
+            place = _place_of(data, messages, number - 1)
+            raise RowProblem(f"turn {number} ({message['role']}) is empty", place)
     return labelled(data, messages)
+
+
+def _place_of(data: Mapping[str, Any], messages: Sequence[Any], number: int) -> str:
+    """Where a turn stands in its row; "" where it was made from a key of its own."""
+    keys = ("messages", "conversations")
+    key = next((key for key in keys if isinstance(data.get(key), list)), "")
+    place = number - (len(messages) - len(data[key])) if key else -1
+    return f"{key}[{place}]" if place >= 0 else ""
 
 
 def labelled(data: Mapping[str, Any], messages: Iterable[dict[str, str]]) -> Content:
@@ -111,9 +131,9 @@ def turns(value: Any, key: str) -> list[dict[str, str]]:
         RowProblem: names the turn and what is wrong with it.
     """
     if not isinstance(value, list):
-        raise RowProblem(f"{key!r} is {kind(value)}, not a list of messages")
+        raise RowProblem(f"{key!r} is {kind(value)}, not a list of messages", key)
     if not value:
-        raise RowProblem(f"{key!r} has no turns")
+        raise RowProblem(f"{key!r} has no turns", key)
     return [_turn(item, f"{key}[{i}]") for i, item in enumerate(value)]
 
 
@@ -125,7 +145,7 @@ def optional_text(data: Mapping[str, Any], key: str) -> str:
     """
     value = data.get(key)
     if value is not None and not isinstance(value, str):
-        raise RowProblem(f"{key!r} is {kind(value)}, not a text")
+        raise RowProblem(f"{key!r} is {kind(value)}, not a text", key)
     return value if value and value.strip() else ""
 
 
@@ -137,29 +157,31 @@ def text(data: Mapping[str, Any], key: str) -> str:
     """
     value = data.get(key)
     if not isinstance(value, str):
-        raise RowProblem(f"{key!r} is {kind(value)}, not a text")
+        raise RowProblem(f"{key!r} is {kind(value)}, not a text", key)
     if not value.strip():
-        raise RowProblem(f"{key!r} is empty")
+        raise RowProblem(f"{key!r} is empty", key)
     return value
 
 
 def _turn(message: Any, place: str) -> dict[str, str]:
     if not isinstance(message, dict):
-        raise RowProblem(f"{place} is {kind(message)}, not a message")
+        raise RowProblem(f"{place} is {kind(message)}, not a message", place)
     for key in ("role", "content"):
         if key not in message:
             near = next((k for k in message if nearest(k, [key])), None)
             meant = f": key {near!r} - did you mean {key!r}?" if near else ""
-            raise RowProblem(f"{place} has no {key!r}{meant}")
+            raise RowProblem(f"{place} has no {key!r}{meant}", place)
     if message["role"] not in ROLES:
         near = nearest(str(message["role"]), ROLES)
         meant = f" - did you mean {near!r}?" if near else f"; known: {', '.join(ROLES)}"
-        raise RowProblem(f"{place} has the role {message['role']!r}{meant}")
+        role = f"{message['role']!r}{meant}"
+        raise RowProblem(f"{place} has the role {role}", f"{place}.role")
     for key in ("tool_calls", "function_call"):
         if message.get(key):
-            raise RowProblem(f"{place} calls a tool, which no template here is checked for")
+            problem = f"{place} calls a tool, which no template here is checked for"
+            raise RowProblem(problem, f"{place}.{key}")
     if message.get("weight") == 0:
-        raise RowProblem(f"{place} has weight 0: every assistant turn is trained")
+        raise RowProblem(f"{place} has weight 0: every assistant turn is trained", place)
     return {"role": message["role"], "content": said(message["content"], place)}
 
 
@@ -168,12 +190,12 @@ def said(value: Any, place: str) -> str:
     if isinstance(value, str):
         return value
     if not isinstance(value, list):
-        raise RowProblem(f"{place}: its content is {kind(value)}, not a text")
+        raise RowProblem(f"{place}: its content is {kind(value)}, not a text", place)
     parts = []
     for part in value:
         if not isinstance(part, dict) or not isinstance(part.get("text"), str):
             what = part.get("type") if isinstance(part, dict) else kind(part)
-            raise RowProblem(f"{place} has a part that is no text: {what}")
+            raise RowProblem(f"{place} has a part that is no text: {what}", place)
         parts.append(part["text"])
     return "".join(parts)
 
@@ -181,7 +203,7 @@ def said(value: Any, place: str) -> str:
 def _text(data: Mapping[str, Any], key: str) -> str | None:
     value = data.get(key)
     if value is not None and not isinstance(value, str):
-        raise RowProblem(f"{key!r} is {kind(value)}, not a text")
+        raise RowProblem(f"{key!r} is {kind(value)}, not a text", key)
     return value or None
 
 
@@ -202,5 +224,5 @@ def _number(data: Mapping[str, Any], key: str) -> float | None:
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
-        raise RowProblem(f"{key!r} is {kind(value)}, not a finite number")
+        raise RowProblem(f"{key!r} is {kind(value)}, not a finite number", key)
     return number

@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from nexa.data.rows import Content
-from nexa.data.schemas.fields import LABEL_SCHEMAS, Shape, content, optional_text, text
+from nexa.data.schemas.fields import LABEL_SCHEMAS, TEXT_SCHEMA, Shape, content, optional_text, text
 
-_TEXT = {"type": "string", "minLength": 1}
 _MAYBE = {"type": ["string", "null"]}
 
 
@@ -45,10 +44,10 @@ QUESTION_ANSWER = Shape(
             {"anyOf": [{"required": ["answer"]}, {"required": ["response"]}]},
         ],
         "properties": {
-            "question": _TEXT,
-            "query": _TEXT,
-            "answer": _TEXT,
-            "response": _TEXT,
+            "question": TEXT_SCHEMA,
+            "query": TEXT_SCHEMA,
+            "answer": TEXT_SCHEMA,
+            "response": TEXT_SCHEMA,
             "context": _MAYBE,
             "system": _MAYBE,
             "system_prompt": _MAYBE,

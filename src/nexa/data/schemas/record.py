@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nexa.data.rows import Content
-from nexa.data.schemas.fields import LABEL_SCHEMAS, RowProblem, Shape, content, text
+from nexa.data.schemas.fields import LABEL_SCHEMAS, TEXT_SCHEMA, RowProblem, Shape, content, text
 from nexa.data.values import kind
 
 
@@ -23,7 +23,7 @@ def convert(data: Mapping[str, Any]) -> Content:
     """
     context = data.get("context")
     if context is not None and not isinstance(context, str):
-        raise RowProblem(f"'context' is {kind(context)}, not a text")
+        raise RowProblem(f"'context' is {kind(context)}, not a text", "context")
     prompt = text(data, "prompt")
     asked = f"{context}\n\n{prompt}" if context and context.strip() else prompt
     return content(
@@ -38,7 +38,8 @@ def convert(data: Mapping[str, Any]) -> Content:
 def _answer(target: Any) -> str:
     """The text that is learned; keys keep their order, letters stay readable."""
     if target is None or target in ({}, []):
-        raise RowProblem(f"'target_answer' is {'null' if target is None else 'empty'}")
+        empty = "null" if target is None else "empty"
+        raise RowProblem(f"'target_answer' is {empty}", "target_answer")
     return target if isinstance(target, str) else json.dumps(target, ensure_ascii=False)
 
 
@@ -51,7 +52,7 @@ RECORD = Shape(
         "required": ["prompt", "target_answer"],
         "properties": {
             "context": {"type": ["string", "null"]},
-            "prompt": {"type": "string", "minLength": 1},
+            "prompt": TEXT_SCHEMA,
             "target_answer": {"type": ["string", "object", "array", "number", "boolean"]},
             **LABEL_SCHEMAS,
         },

@@ -47,10 +47,11 @@ def convert(data: Mapping[str, Any]) -> Content:
     """
     conversation = data["conversations"]
     if not isinstance(conversation, list):
-        raise RowProblem(f"'conversations' is {kind(conversation)}, not a list of turns")
+        found = kind(conversation)
+        raise RowProblem(f"'conversations' is {found}, not a list of turns", "conversations")
     turns = [_turn(item, f"conversations[{i}]") for i, item in enumerate(conversation)]
     if not turns:
-        raise RowProblem("'conversations' has no turns")
+        raise RowProblem("'conversations' has no turns", "conversations")
     if system := optional_text(data, "system"):
         turns.insert(0, {"role": "system", "content": system})
     return content(data, turns)
@@ -58,20 +59,21 @@ def convert(data: Mapping[str, Any]) -> Content:
 
 def _turn(turn: Any, place: str) -> dict[str, str]:
     if not isinstance(turn, dict):
-        raise RowProblem(f"{place} is {kind(turn)}, not a turn")
+        raise RowProblem(f"{place} is {kind(turn)}, not a turn", place)
     speaker, words = ("role", "content") if "role" in turn else ("from", "value")
     for key in (speaker, words):
         if key not in turn:
             near = nearest(key, [str(name) for name in turn])
             meant = f": key {near!r} - did you mean {key!r}?" if near else ""
-            raise RowProblem(f"{place} has no {key!r}{meant}")
+            raise RowProblem(f"{place} has no {key!r}{meant}", place)
     name = turn[speaker]
     role = ROLE_NAMES.get(name.lower()) if isinstance(name, str) else None
     if role is None:
         known = ", ".join(ROLE_NAMES)
-        raise RowProblem(f"{place} is from {_shown(name)}, whom nobody knows; known: {known}")
+        who = f"{_shown(name)}, whom nobody knows; known: {known}"
+        raise RowProblem(f"{place} is from {who}", f"{place}.{speaker}")
     if turn.get("weight") == 0:
-        raise RowProblem(f"{place} has weight 0: every assistant turn is trained")
+        raise RowProblem(f"{place} has weight 0: every assistant turn is trained", place)
     return {"role": role, "content": said(turn[words], place)}
 
 

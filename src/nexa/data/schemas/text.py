@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nexa.data.rows import Content
-from nexa.data.schemas.fields import LABEL_SCHEMAS, Shape, labelled, text
+from nexa.data.schemas.fields import LABEL_SCHEMAS, TEXT_SCHEMA, Shape, labelled, text
 from nexa.lm.plain_text import as_messages
 
 
@@ -30,7 +30,7 @@ TEXT = Shape(
     json_schema={
         "type": "object",
         "required": ["text"],
-        "properties": {"text": {"type": "string", "minLength": 1}, **LABEL_SCHEMAS},
+        "properties": {"text": TEXT_SCHEMA, **LABEL_SCHEMAS},
     },
     convert=convert,
 )

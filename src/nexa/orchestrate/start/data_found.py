@@ -13,7 +13,7 @@ from pathlib import Path
 
 from nexa.core.errors import DataError
 from nexa.data.loaders import PROSE, suffix_of, suffixes
-from nexa.data.sources import tell_shape
+from nexa.data.sources import files_of, tell_shape
 from nexa.orchestrate.data_files import roles
 
 PASSED_OVER = ("output", "runs", "node_modules", "venv", "env", "site-packages", "__pycache__")
@@ -103,9 +103,10 @@ def _split(folder: Path, files: list[Path]) -> str | None:
         train, held_out, _ = roles(folder)
     except DataError:
         return None
-    if held_out is None or _shape(train) is None:
+    shape = _shape(files_of(train)[0])
+    if held_out is None or shape is None:
         return None
-    return f"{_shape(train)}, {train.name}; held out: {held_out.name}"
+    return f"{shape}, {train.name}; held out: {held_out.name}"
 
 
 def _shape(path: Path) -> str | None:

@@ -18,6 +18,9 @@ from nexa.weights.gguf.mixes import FALLBACKS
 Kind = GGMLQuantizationType
 PIECE = 1 << 20  # values: 4 MB in, large enough that the turns cost nothing
 F16_MAX = float(np.finfo(np.float16).max)
+# Types that numbers are only rounded to. Torch does so, in threads of its own: pieces in several of
+# ours would start as many again for each of them, which takes longer than the rounding.
+ROUNDED = {Kind.F32, Kind.F16, Kind.BF16}
 # Types that keep float32's range. All others keep values or scales as F16.
 WIDE = {Kind.F32, Kind.BF16}
 
@@ -41,7 +44,8 @@ def encode(
     rows = values.reshape(-1, values.shape[-1])
     step = max(1, PIECE // rows.shape[1])
     pieces = [rows[at : at + step] for at in range(0, len(rows), step)]
-    return pool.map(lambda piece: _encode(piece, kind, name), pieces)
+    each = map if kind in ROUNDED else pool.map
+    return each(lambda piece: _encode(piece, kind, name), pieces)
 
 
 def _encode(rows: npt.NDArray[np.float32], kind: Kind, name: str) -> npt.NDArray[np.uint8]:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,11 +28,12 @@ from nexa.lm.gguf_file import GgufFile
 from nexa.lm.gguf_names import FAMILIES, MODEL_TYPES
 from nexa.lm.gguf_rope import TENSOR as ROPE
 from nexa.lm.gguf_tokenizer import KEY, tokenizer_of
+from nexa.lm.llama_cpp import Child
 from nexa.lm.tokenizer import read_tokenizer
 from nexa.weights.agreement import Limits, agreement_checks
 from nexa.weights.checks import Check, Parity
 from nexa.weights.gguf import limits
-from nexa.weights.gguf.runtime import asking, runtime_checks, runtime_fact
+from nexa.weights.gguf.runtime import LIKELIEST, TEXTS, asking, runtime_checks, runtime_fact
 from nexa.weights.gguf.tensor_look import TOLD, RowOrder, TensorLook
 from nexa.weights.gguf.write import Written
 from nexa.weights.logits import Model, fits, logits_of
@@ -43,14 +46,19 @@ if TYPE_CHECKING:
 
 
 def prove_gguf(
-    gguf: Path, folder: Path, written: Written | None, *, runtime: bool = True
+    gguf: Path,
+    folder: Path,
+    written: Written | None,
+    *,
+    runtime: bool = True,
+    child: Child | None = None,
 ) -> Parity:
     """Compare a GGUF file with the model folder that it was made from.
 
     `written` is what this project's writer told: every tensor then has to have the bytes that
     quantising the source again gives. Of a file that another tool made it is None: other
     quantisers round otherwise, so a tensor has to lie within its type's bounds. With `runtime`
-    llama.cpp is asked too, where it is installed.
+    llama.cpp is asked too, where it is installed; in `child`, where that was begun before.
 
     Every check is made, also after one has failed: the list of failures is the diagnosis.
 
@@ -63,12 +71,15 @@ def prove_gguf(
     both = _Configs.read(file, folder)
     look = TensorLook(file, model_weights(folder), both.order, tied=both.tied, written=written)
     kinds = [held.kind for held in file.tensors.values() if len(held.shape) > 1]
-    with asking(gguf, texts, wanted=runtime) as asked:
+    with (
+        asking(gguf, texts, wanted=runtime, child=child) as asked,
+        ThreadPoolExecutor(1, thread_name_prefix="words") as pool,
+    ):
+        words = pool.submit(copy_context().run, _word_checks, file.metadata, tokenizer, both.rows)
         logits = _Logits.compute(look, both, folder, texts)
         checks = [
             *both.checks(),
-            *_vocabulary_checks(file.metadata, tokenizer, rows=both.rows),
-            *_text_checks(file.metadata, tokenizer),
+            *words.result(),
             *look.checks(),
             *logits.checks(limits.of(kinds)),
             *runtime_checks(
@@ -89,6 +100,8 @@ def prove_gguf(
         "logits_by": logits.by,
         "runtime": runtime_fact(wanted=runtime),
     }
+    if asked is not None:
+        facts["runtime_kl"] = f"{min(TEXTS, len(texts))} texts, {LIKELIEST} likeliest tokens"
     return Parity(
         tuple(checks),
         facts,
@@ -199,6 +212,16 @@ def _divisors(file: GgufFile) -> Any:
 
 
 # -- the tokenizer --------------------------------------------------------------------------------
+
+
+def _word_checks(
+    metadata: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, rows: int
+) -> list[Check]:
+    """All that is asked of the tokenizer."""
+    return [
+        *_vocabulary_checks(metadata, tokenizer, rows=rows),
+        *_text_checks(metadata, tokenizer),
+    ]
 
 
 def _vocabulary_checks(

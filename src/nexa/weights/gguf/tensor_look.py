@@ -67,6 +67,7 @@ class TensorLook:
         own = (n for n in weights.names if not n.endswith(BUFFERS) and not (tied and n == HEAD))
         # By GGUF's name; what GGUF has no name for keeps its own.
         self.sources = {to_gguf(name) or name: name for name in own}
+        self._pool = ThreadPoolExecutor(os.cpu_count())  # its threads begin where they are needed
         self._seen: set[str] = set()
         self._wrong: list[str] = []
         self._errors: dict[Kind, float] = {}
@@ -161,12 +162,11 @@ class TensorLook:
         heads = self.order.heads_of(theirs)
         rows = values if heads is None else halves_to_pairs(values, heads)
         stored, at = raw.reshape(-1), 0
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for piece in blocks.encode(rows, held.kind, name=theirs, pool=pool):
-                again = piece.reshape(-1)
-                if not np.array_equal(stored[at : at + len(again)], again):
-                    return False
-                at += len(again)
+        for piece in blocks.encode(rows, held.kind, name=theirs, pool=self._pool):
+            again = piece.reshape(-1)
+            if not np.array_equal(stored[at : at + len(again)], again):
+                return False
+            at += len(again)
         return at == len(stored)
 
 

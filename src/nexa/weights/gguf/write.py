@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BufferedWriter
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import cast
 
 import numpy as np
 import numpy.typing as npt
-from gguf import GGUFWriter
+from gguf import GGUFValueType, GGUFWriter
 
 from nexa.core import events
 from nexa.core.errors import ModelError
@@ -33,8 +34,10 @@ from nexa.weights.gguf.architecture import (
     token_config,
 )
 from nexa.weights.tensors import StoredWeights, model_weights
+from nexa.weights.threads import half_of_the_cores
 
 ALIGNMENT = 32
+AHEAD = 8  # pieces that wait to be written: some 2 MB each
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 BUFFERS = (".rotary_emb.inv_freq",)  # older checkpoints keep what is computed from the config
 FIRST = ("token_embd.weight", "output_norm.weight", "output.weight", gguf_rope.TENSOR)
@@ -261,20 +264,35 @@ def _write(path: Path, source: Source, task: str) -> None:
         writer.write_ti_data_to_file()
         file = cast("list[BufferedWriter]", writer.fout)[0]
         writer.write_padding(file, file.tell())
-        with (
-            ThreadPoolExecutor(os.cpu_count()) as pool,
-            events.progress(task, total / 1e6, "MB") as bar,
-        ):
-            for planned in source.plan:
-                values, kind = source.values(planned), planned.chosen.kind
-                for piece in blocks.encode(values, kind, name=planned.name, pool=pool):
-                    file.write(piece.data)
-                    bar.advance(piece.nbytes / 1e6)
-                writer.write_padding(file, planned.size_bytes)
+        with half_of_the_cores(), events.progress(task, total / 1e6, "MB") as bar:
+            for size_bytes in _put(file, _pieces(source)):
+                bar.advance(size_bytes / 1e6)
         file.flush()
         os.fsync(file.fileno())
     finally:
         writer.close()
+
+
+def _pieces(source: Source) -> Iterator[memoryview]:
+    """The bytes of every tensor in the plan's order, each filled up to the alignment."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for planned in source.plan:
+            values, kind = source.values(planned), planned.chosen.kind
+            for piece in blocks.encode(values, kind, name=planned.name, pool=pool):
+                yield piece.reshape(-1).data
+            yield memoryview(bytes(-planned.size_bytes % ALIGNMENT))
+
+
+def _put(file: BufferedWriter, pieces: Iterator[memoryview]) -> Iterator[int]:
+    """Write them in order, in a thread while the next ones are made; tells how much was written."""
+    under_way: deque[Future[int]] = deque()
+    with ThreadPoolExecutor(1) as disk:
+        for piece in pieces:
+            under_way.append(disk.submit(file.write, piece))
+            if len(under_way) > AHEAD:
+                yield under_way.popleft().result()
+        for writing in under_way:
+            yield writing.result()
 
 
 def _add(writer: GGUFWriter, key: str, value: Value) -> None:
@@ -287,5 +305,7 @@ def _add(writer: GGUFWriter, key: str, value: Value) -> None:
             writer.add_float32(key, value)
         case str():
             writer.add_string(key, value)
-        case _:
-            writer.add_array(key, value)
+        case [first, *_]:
+            # Told the type of its items, gguf does not look at each of them for it.
+            kind = GGUFValueType.get_type(first)
+            writer.add_key_value(key, value, GGUFValueType.ARRAY, sub_type=kind)

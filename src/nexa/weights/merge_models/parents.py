@@ -14,9 +14,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, PretrainedConfig
+from transformers import PretrainedConfig
 
 from nexa.core.errors import ModelError
+from nexa.lm.auto import auto_class
 from nexa.lm.decoder.model import EMBEDDING, HEAD
 from nexa.lm.decoder.shape import UnsupportedDecoder, shape_of
 from nexa.lm.folder import weight_files
@@ -220,7 +221,9 @@ def _told(files: ModelFiles) -> tuple[dict[str, Any], bool]:
 
 def _config(files: ModelFiles) -> PretrainedConfig:
     try:
-        config: PretrainedConfig = AutoConfig.from_pretrained(files.folder, local_files_only=True)
+        config: PretrainedConfig = auto_class("AutoConfig").from_pretrained(
+            files.folder, local_files_only=True
+        )
         int(config.num_hidden_layers)
     except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
@@ -277,7 +280,7 @@ def _differences(first: Parent, other: Parent) -> list[str]:
     if ours["model_type"] == theirs["model_type"]:
         keys = sorted(ours.keys() | theirs.keys())
     # What it does not know by default is a remark of whoever wrote the file.
-    known = set(AutoConfig.for_model(ours["model_type"]).to_dict())
+    known = set(auto_class("AutoConfig").for_model(ours["model_type"]).to_dict())
     return [
         f"{key}: {ours.get(key)!r} in {first.name}, {theirs.get(key)!r} in {other.name}"
         for key in keys

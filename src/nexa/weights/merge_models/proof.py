@@ -26,7 +26,7 @@ from nexa.weights.folder import config_differences
 from nexa.weights.merge_models.execute import Parents
 from nexa.weights.merge_models.formulas import DRAWN, Expected, Parts, expected
 from nexa.weights.merge_models.plan import Plan, Task
-from nexa.weights.merge_models.readings import Reading, read_texts
+from nexa.weights.merge_models.readings import Reading, read_models
 from nexa.weights.merge_models.texts import text_checks
 from nexa.weights.probes import probe_texts
 from nexa.weights.tensors import StoredWeights, model_weights
@@ -214,14 +214,13 @@ def _reading_checks(
     child: ModelFiles, plan: Plan, texts: list[list[int]], sample: Sample
 ) -> tuple[list[Check], dict[str, Any]]:
     """Whether the child computes numbers, and not a parent's; and how well all of them guess."""
+    parents = [(model, _rows_of(plan.rows, place)) for place, model in enumerate(plan.models)]
+    begun, *rest = read_models([(child, None), *parents], texts)
     try:
-        own = read_texts(child, texts)
+        own = begun.result()
     except ModelError as error:
         return [Check("loads", False, f"{error.what}: {error.found}", "as config.json says")], {}
-    others = [
-        read_texts(model, texts, rows=_rows_of(plan.rows, place))
-        for place, model in enumerate(plan.models)
-    ]
+    others = [reading.result() for reading in rest]
     checks = [
         Check("loads", True, "yes", "as config.json says"),
         Check("logits_are_numbers", own.finite, "all" if own.finite else "not all", "all"),

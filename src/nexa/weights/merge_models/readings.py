@@ -5,8 +5,12 @@ T tokens of all texts   N texts   V vocabulary
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -18,6 +22,9 @@ from nexa.lm.decoder.shape import UnsupportedDecoder, shape_of
 from nexa.lm.resolve import ModelFiles
 from nexa.weights.logits import Model, fits, logits_of
 from nexa.weights.tensors import model_weights
+from nexa.weights.threads import threads_kept
+
+_whole = threading.Lock()  # one model at a time that is in memory as a whole
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,26 @@ class Reading:
     nats: float
     last_NV: Tensor
     finite: bool
+
+
+def read_models(
+    asked: Sequence[tuple[ModelFiles, Tensor | None]], texts: Sequence[Sequence[int]]
+) -> list[Future[Reading]]:
+    """`read_texts` of several models with their rows, side by side; all are done on return.
+
+    Each has its share of the cores, the same for all: models with equal weights give equal logits.
+    """
+    cores = torch.get_num_threads()
+    count = min(cores, len(asked))
+    share = max(1, cores // count)
+    with (
+        threads_kept(),
+        ThreadPoolExecutor(count, "readings", torch.set_num_threads, (share,)) as pool,
+    ):
+        return [
+            pool.submit(copy_context().run, partial(read_texts, model, texts, rows=rows))
+            for model, rows in asked
+        ]
 
 
 def read_texts(
@@ -76,9 +103,10 @@ def _by_transformers(files: ModelFiles, texts: Sequence[Sequence[int]]) -> Tenso
     # Only here: it brings the model library.
     from nexa.lm.load import load, release_models
 
-    loaded = load(files, dtype="float32")
-    with torch.inference_mode():
-        found = [loaded.model(torch.tensor([list(text)])).logits[0] for text in texts]
-    del loaded
-    release_models()
+    with _whole:
+        loaded = load(files, dtype="float32")
+        with torch.inference_mode():
+            found = [loaded.model(torch.tensor([list(text)])).logits[0] for text in texts]
+        del loaded
+        release_models()
     return torch.cat(found)

@@ -79,6 +79,7 @@ def _merge(spec: MergeModelsSpec, plan: Plan, out: Path) -> Draft[ExportBody]:
         parity = prove(out, plan, dtype=dtype)
     parity.require()
     emit("weights.parity", passed=True, checks=len(parity.checks))
+    files = digests(out)
     base = spec.recipe.base or spec.recipe.models[0]
     refs = dict(zip(spec.recipe.references, (m.ref for m in spec.models), strict=True))
     body = ExportBody(
@@ -87,11 +88,12 @@ def _merge(spec: MergeModelsSpec, plan: Plan, out: Path) -> Draft[ExportBody]:
         base=refs[base],
         parents=[model.ref for model in spec.models],
         recipe=spec.recipe.to_json(),
-        model_digest=sha256_bytes(canonical_json(digests(out))),
+        model_digest=sha256_bytes(canonical_json(files)),
         parity=parity.to_json(),
         passed=parity.passed,
     )
-    return Draft("export", spec.name, body, parity_files(out, parity.to_json()), own=out)
+    proved = parity_files(out, parity.to_json())
+    return Draft("export", spec.name, body, proved, own=out, digests=files)
 
 
 def size_bytes(plan: Plan, dtype: str) -> int:
