@@ -256,5 +256,5 @@ def test_without_words_the_command_line_itself_is_read(
     assert capsys.readouterr().out == "ended well\n"
 
 
-def test_the_module_is_the_command() -> None:
+def test_the_module_has_the_same_entry() -> None:
     assert importlib.import_module("nexa.__main__").run is run
