@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from nexa.cli.main import main
+from nexa.data import look
 from nexa.orchestrate.merge_data import merge_data
 from tests.support.project import Finished, rows, write_rows
 
@@ -85,6 +86,14 @@ def test_a_mistyped_id_is_told_with_the_nearest(project: Finished, capsys: Captu
     (first,) = told(["data", "show", "elements", "--rows", "1"], capsys)["rows"]
     assert main(["data", "show", "elements", "--id", first["row_id"][:-1]]) == 4
     assert f"the nearest id is '{first['row_id']}'" in capsys.readouterr().err
+
+
+def test_of_many_ids_the_first_are_compared_with_a_mistyped_one(
+    project: Finished, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(look, "MOST_NEAR", 1)
+    assert main(["data", "show", "elements", "--id", "nothing like it"]) == 4
+    assert "found  40 rows, such as " in capsys.readouterr().err
 
 
 def test_rows_that_were_left_out_are_shown_with_their_reason(

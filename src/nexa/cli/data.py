@@ -98,10 +98,8 @@ def prepare(
         out.say(f"{made.label}", bold=True)
         rows = {f"split {name}": f"{split.rows} rows" for name, split in body.splits.items()}
         dropped = {f"dropped, {reason}": count for reason, count in body.dropped.items()}
-        quantiles = sorted(body.length_quantiles.items(), key=lambda item: item[1])
-        lengths = ", ".join(f"{name} {n}" for name, n in quantiles)
         out.pairs({"rows read": body.rows_read, **rows, **dropped})
-        out.pairs({"tokens a row": lengths, "max_length": body.max_length})
+        out.pairs({"tokens a row": body.lengths_told, "max_length": body.max_length})
 
     out.show(body.model_dump(mode="json"), tell)
 

@@ -177,7 +177,6 @@ def report(out: Output, dataset: str, output: Path | None) -> None:
 def _tell_facts(out: Output, version: Version) -> None:
     dataset = version.dataset
     body = dataset.body
-    quantiles = sorted(body.length_quantiles.items(), key=lambda item: item[1])
     out.say(dataset.label, bold=True)
     out.pairs(
         {
@@ -185,7 +184,7 @@ def _tell_facts(out: Output, version: Version) -> None:
             **{f"split {name}": f"{split.rows} rows" for name, split in body.splits.items()},
             **{f"dropped, {reason}": count for reason, count in body.dropped.items()},
             **{f"domain {name}": f"{count} rows" for name, count in body.domains.items()},
-            "tokens a row": ", ".join(f"{name} {count}" for name, count in quantiles),
+            "tokens a row": body.lengths_told,
             "max_length": body.max_length,
             "made from": version.parent or ", ".join(sorted(body.sources)),
             "digest": dataset.digest,

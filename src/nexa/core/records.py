@@ -112,6 +112,12 @@ class DatasetBody(Body):
         exclude_if=_is_none,
     )
 
+    @property
+    def lengths_told(self) -> str:
+        """Tokens a row in one line, the shortest first: `p50 142, p90 157, ...`; "" if unknown."""
+        ordered = sorted(self.length_quantiles.items(), key=lambda item: item[1])
+        return ", ".join(f"{name} {tokens}" for name, tokens in ordered)
+
 
 class SyntheticBody(Body):
     """Rows that a teacher wrote.

@@ -114,7 +114,7 @@ def row(dataset: Dataset, row_id: str, store: Store) -> Shown:
     for shown in rows(dataset, store):
         if shown.row_id == row_id:
             return shown
-        ids.append(shown.row_id)
+        _keep(ids, shown.row_id)
     raise _no_row(dataset, row_id, ids)
 
 
@@ -132,7 +132,7 @@ def source_of(dataset: Dataset, row_id: str, store: Store) -> Source:
                 name = told["origin"].rpartition(":")[0]
                 known = dataset.body.sources.get(name)
                 return Source(told["origin"], told["sha256"], known, told["split"])
-            ids.append(told["row_id"])
+            _keep(ids, told["row_id"])
     raise _no_row(dataset, row_id, ids)
 
 
@@ -260,11 +260,18 @@ def _hash(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
+def _keep(ids: list[str], row_id: str) -> None:
+    """Note an id as one that may have been meant; the first ones do."""
+    if len(ids) < MOST_NEAR:
+        ids.append(row_id)
+
+
 def _no_row(dataset: Dataset, row_id: str, ids: Sequence[str]) -> DataError:
-    near = nearest(row_id, ids[:MOST_NEAR])
+    near = nearest(row_id, ids)
+    rows = sum(split.rows for split in dataset.body.splits.values())
     return DataError(
         f"{dataset.label} has no row {row_id!r}",
-        found=f"the nearest id is {near!r}" if near else f"{len(ids):,} rows, such as {ids[0]!r}",
+        found=f"the nearest id is {near!r}" if near else f"{rows:,} rows, such as {ids[0]!r}",
     )
 
 

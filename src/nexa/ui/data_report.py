@@ -83,11 +83,9 @@ def render_data_report(page: DataPage) -> str:
 
 def _facts(dataset: Artifact[DatasetBody]) -> list[tuple[str, str]]:
     body = dataset.body
-    quantiles = sorted(body.length_quantiles.items(), key=lambda item: item[1])
-    tokens = ", ".join(f"{name} {count}" for name, count in quantiles)
     return [
         ("format", body.format),
-        ("tokens a row", tokens or "not measured"),
+        ("tokens a row", body.lengths_told or "not measured"),
         ("limit", f"{body.max_length} tokens"),
         ("made by", f"{dataset.step.get('name')} {dataset.step.get('version')}"),
         ("digest", dataset.digest),
