@@ -57,8 +57,8 @@ def test_the_one_shape_of_every_record() -> None:
         "schema", "kind", "name", "version", "body", "files", "inputs", "step", "fingerprint",
     ]  # fmt: skip
     assert set(KINDS) == {
-        "suite", "synthetic", "dataset", "checkpoint", "adopted", "export", "answers", "scores",
-        "report", "publication",
+        "suite", "synthetic", "dataset", "checkpoint", "adopted", "export", "answers", "judgements",
+        "scores", "report", "weakness", "decision", "publication",
     }  # fmt: skip
 
 

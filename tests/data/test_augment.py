@@ -16,10 +16,10 @@ from nexa.core.store import Store
 from nexa.data.augment import MOST_EXAMPLE_CHARACTERS, AugmentSpec, augment, requests_of
 from nexa.data.prepare import PrepareSpec, prepare
 from nexa.data.sources import Source
-from nexa.data.teaching import Teacher
 from nexa.lm.client import Request
 from nexa.lm.resolve import ModelFiles
 from nexa.lm.scripted_chat import ScriptedChat
+from nexa.lm.teaching import Teacher
 from tests.data.build import pair
 from tests.data.conftest import WriteRows
 from tests.support.chain import seal

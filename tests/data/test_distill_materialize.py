@@ -14,11 +14,11 @@ from nexa.core.records import Draft
 from nexa.core.store import Store
 from nexa.data.distill_materialize import DistillSpec, distill_materialize, requests_of
 from nexa.data.sources import Source
-from nexa.data.teaching import Teacher, public_identity
 from nexa.lm.client import Request
 from nexa.lm.resolve import ModelFiles
 from nexa.lm.scripted_chat import ScriptedChat
 from nexa.lm.teachers import HOSTS
+from nexa.lm.teaching import Teacher, public_identity
 from nexa.orchestrate.teaching import Choice, open_teacher
 from tests.core.samples import suite_body
 from tests.data.conftest import WriteRows

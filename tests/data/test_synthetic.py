@@ -13,8 +13,8 @@ from nexa.core.store import Store
 from nexa.data.prepare import PrepareSpec
 from nexa.data.sources import Source
 from nexa.data.synthetic import prepare_synthetic
-from nexa.data.teaching import json_lines
 from nexa.lm.resolve import ModelFiles
+from nexa.lm.teaching import json_lines
 from tests.data.build import pair
 
 ROWS = [

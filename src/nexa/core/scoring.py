@@ -46,10 +46,13 @@ class Derived:
 
 @dataclass(frozen=True)
 class Side:
-    """One model's half of a comparison: its rows, and its nats a token on the general text."""
+    """One model's half of a comparison: its rows, and its nats a token on the general text.
+
+    None: a model of an API, whose likelihoods nobody is told.
+    """
 
     rows: Sequence[Row]
-    general_cross_entropy: float
+    general_cross_entropy: float | None
 
 
 def read_rows(data: bytes) -> list[dict[str, Any]]:
@@ -125,8 +128,14 @@ def derive_report(
     gate of its own and never a reason to improve.
 
     Raises:
-        EvalError: the two sides do not have the same rows.
+        EvalError: the two sides do not have the same rows, or one cannot tell what it forgot.
     """
+    if base.general_cross_entropy is None or tuned.general_cross_entropy is None:
+        raise EvalError(
+            "a report needs both models' likelihoods of the general text",
+            found="a model of an API gives none",
+            fix="nexa compare sets such models side by side",
+        )
     before, after = (
         derive_scores(base.rows, suite.metrics),
         derive_scores(tuned.rows, suite.metrics),

@@ -25,8 +25,8 @@ from nexa.core.store import Store
 from nexa.data.prompt_templates import PromptTemplate, template
 from nexa.data.seeds import Piece, Seed, order, pieces, training_seeds
 from nexa.data.sources import Source
-from nexa.data.teaching import Ask, Job, NoRow, Teacher, row_of
 from nexa.lm.client import Request
+from nexa.lm.teaching import Ask, Job, NoRow, Teacher, row_of
 
 Method = Literal["self_instruct", "paraphrase", "question_from_document", "critique_and_revise"]
 Part = Literal["prompt", "answer", "both"]

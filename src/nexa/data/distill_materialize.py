@@ -19,8 +19,8 @@ from nexa.core.store import Store
 from nexa.data.filters.leaks import LEAK, HeldOut, leaking, read_suite
 from nexa.data.prompts import Prompt, Unusable, prompts_of_dataset, prompts_of_files
 from nexa.data.sources import MALFORMED, Source
-from nexa.data.teaching import UNPARSABLE, Ask, Job, NoRow, Teacher, row_of
 from nexa.lm.client import Request
+from nexa.lm.teaching import UNPARSABLE, Ask, Job, NoRow, Teacher, row_of
 
 METHOD = "distill"
 

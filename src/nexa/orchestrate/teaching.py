@@ -23,13 +23,13 @@ from nexa.data.filters.registry import specs
 from nexa.data.prepare import PrepareSpec
 from nexa.data.sources import Source
 from nexa.data.synthetic import ROWS
-from nexa.data.teaching import Teacher
 from nexa.lm.client import Price, Request
 from nexa.lm.journal import read_journal
 from nexa.lm.requests import Pace, estimate
 from nexa.lm.resolve import ModelFiles
 from nexa.lm.scripted_chat import PREFIX as SCRIPTED
 from nexa.lm.teachers import KEY_VARIABLES, open_model
+from nexa.lm.teaching import Teacher
 from nexa.orchestrate.run_state import Run
 from nexa.orchestrate.runner import recipe_of
 

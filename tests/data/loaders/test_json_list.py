@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from nexa.core import values
 from nexa.core.errors import DataError, FormatError
-from nexa.data import values
 from nexa.data.loaders import json_list
 from nexa.data.loaders.json_list import read_json
 from nexa.data.rows import Line

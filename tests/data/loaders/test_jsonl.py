@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from nexa.core import values
 from nexa.core.errors import DataError
 from nexa.core.identity import sha256_bytes
-from nexa.data import values
 from nexa.data.loaders import loader_for
 from nexa.data.loaders.jsonl import read_jsonl
 from nexa.data.rows import Line

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from nexa.core import values
 from nexa.core.errors import DataError, FormatError
 from nexa.core.identity import sha256_bytes
-from nexa.data import values
 from nexa.data.loaders.table import read_csv, read_tsv
 from nexa.data.rows import Line
 

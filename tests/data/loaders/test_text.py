@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from nexa.core import values
 from nexa.core.errors import DataError
-from nexa.data import values
 from nexa.data.loaders.text import PIECE, read_markdown, read_text
 from nexa.data.rows import Line
 

@@ -8,8 +8,8 @@ from typing import Any
 import jsonschema
 import pytest
 
+from nexa.core.values import kind
 from nexa.data.schemas import BUILT_IN, SCHEMAS, RowProblem, missing_keys, shape_of, shapes_of
-from nexa.data.values import kind
 
 
 def user(text: Any) -> dict[str, Any]:

@@ -19,9 +19,9 @@ import pyarrow as pa
 
 from nexa.core.errors import DataError
 from nexa.core.identity import sha256_bytes
+from nexa.core.values import MAX_ROW_BYTES, Refused, is_too_deep
 from nexa.data.loaders.unpacking import bomb, most_unpacked
 from nexa.data.rows import Line
-from nexa.data.values import MAX_ROW_BYTES, Refused, is_too_deep
 
 # What pyarrow raises for a file whose bytes make no sense, and for values Python cannot hold.
 FAULTS = (

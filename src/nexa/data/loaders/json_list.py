@@ -16,11 +16,11 @@ from pathlib import Path
 
 from nexa.core.errors import DataError, FormatError
 from nexa.core.identity import sha256_bytes
+from nexa.core.values import MAX_ROW_BYTES, parse
 from nexa.data.loaders.jsonl import read_jsonl
 from nexa.data.loaders.opening import BOM, HEAD_BYTES, check_head, empty, mapped
 from nexa.data.rows import Line
 from nexa.data.schemas import shape_of
-from nexa.data.values import MAX_ROW_BYTES, parse
 
 Data = bytes | mmap
 

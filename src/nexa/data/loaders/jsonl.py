@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from nexa.core.errors import DataError
+from nexa.core.values import parse
 from nexa.data.loaders.opening import (
     BOM,
     HEAD_BYTES,
@@ -24,7 +25,6 @@ from nexa.data.loaders.opening import (
     text_lines,
 )
 from nexa.data.rows import Line
-from nexa.data.values import parse
 
 
 def read_jsonl(path: Path, name: str) -> Iterator[Line]:

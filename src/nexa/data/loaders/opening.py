@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from nexa.core import values
 from nexa.core.errors import DataError
-from nexa.data import values
 from nexa.data.loaders.unpacking import packing_of, unpacking
 
 HEAD_BYTES = 4096

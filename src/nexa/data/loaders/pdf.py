@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nexa.core import values
 from nexa.core.errors import DataError
 from nexa.core.events import emit
 from nexa.core.identity import sha256_bytes
-from nexa.data import values
 from nexa.data.loaders.opening import HEAD_BYTES, TextLine, empty, whole
 from nexa.data.loaders.text import pieces
 from nexa.data.rows import Line

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from nexa.core import values
 from nexa.core.errors import FormatError
 from nexa.core.identity import sha256_bytes
-from nexa.data import values
 from nexa.data.loaders.opening import (
     HEAD_BYTES,
     TextLine,

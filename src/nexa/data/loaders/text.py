@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from nexa.core import values
 from nexa.core.identity import sha256_bytes
-from nexa.data import values
 from nexa.data.loaders.opening import (
     HEAD_BYTES,
     TextLine,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from nexa.core.values import kind
 from nexa.data.rows import Content
 from nexa.data.schemas.fields import (
     LABEL_SCHEMAS,
@@ -20,7 +21,6 @@ from nexa.data.schemas.fields import (
     optional_text,
     text,
 )
-from nexa.data.values import kind
 
 
 def convert(data: Mapping[str, Any]) -> Content:

@@ -13,7 +13,7 @@ from jsonschema.protocols import Validator
 from referencing.exceptions import Unresolvable
 
 from nexa.core.errors import DataError, nearest
-from nexa.data.values import kind
+from nexa.core.values import kind
 
 MOST_FAULTS = 20  # of one row: the rest is told once these are mended
 LONGEST_VALUE = 40  # characters of a value that are shown

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from nexa.core.errors import nearest
+from nexa.core.values import kind
 from nexa.data.rows import Content
-from nexa.data.values import kind
 
 LABELS = ("domain", "source", "quality_score", "group", "id")
 ROLES = ("system", "developer", "user", "assistant", "tool")

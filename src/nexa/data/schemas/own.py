@@ -20,7 +20,7 @@ from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
 from nexa.core.errors import DataError, nearest
-from nexa.data.values import MAX_ROW_BYTES, parse
+from nexa.core.values import MAX_ROW_BYTES, parse
 
 BASE = "file:///schemas/"  # what stands for the schema's folder: no such place is looked at
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")

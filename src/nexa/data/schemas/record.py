@@ -10,9 +10,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from nexa.core.values import kind
 from nexa.data.rows import Content
 from nexa.data.schemas.fields import LABEL_SCHEMAS, TEXT_SCHEMA, RowProblem, Shape, content, text
-from nexa.data.values import kind
 
 
 def convert(data: Mapping[str, Any]) -> Content:

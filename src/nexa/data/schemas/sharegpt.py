@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nexa.core.errors import nearest
+from nexa.core.values import kind
 from nexa.data.rows import Content
 from nexa.data.schemas.fields import (
     LABEL_SCHEMAS,
@@ -19,7 +20,6 @@ from nexa.data.schemas.fields import (
     optional_text,
     said,
 )
-from nexa.data.values import kind
 
 ROLE_NAMES = {
     "human": "user",

@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 
 from nexa.core.errors import DataError
-from nexa.data.teaching import (
+from nexa.lm.client import Price, Request
+from nexa.lm.scripted_chat import ScriptedChat
+from nexa.lm.teachers import open_model
+from nexa.lm.teaching import (
     MOST_TEXT,
     Ask,
     Job,
@@ -19,9 +22,6 @@ from nexa.data.teaching import (
     request_digest,
     row_of,
 )
-from nexa.lm.client import Price, Request
-from nexa.lm.scripted_chat import ScriptedChat
-from nexa.lm.teachers import open_model
 from tests.support.scripted_endpoint import Script, ScriptedEndpoint
 
 SCHEMA = {

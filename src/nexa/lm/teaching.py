@@ -19,11 +19,11 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
+from nexa.core import values
 from nexa.core.errors import DataError
 from nexa.core.events import emit
 from nexa.core.identity import canonical_json, sha256_bytes, where
 from nexa.core.records import SyntheticBody
-from nexa.data import values
 from nexa.lm.client import ChatModel, Request
 from nexa.lm.requests import Answered, Pace, ask_all
 from nexa.lm.teachers import HOSTS

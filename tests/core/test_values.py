@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from nexa.data.values import MAX_DEPTH, is_too_deep, parse
+from nexa.core.values import MAX_DEPTH, is_too_deep, parse
 
 
 @pytest.mark.parametrize(
