@@ -10,7 +10,10 @@ import pytest
 
 from nexa.cli.format import clean
 from nexa.cli.main import main
+from tests.eval.harnessed import write_tasks
 from tests.support.project import Finished, rows, write_rows
+from tests.support.scripted_endpoint import Fault, Script, ScriptedEndpoint
+from tests.support.teacher import answered
 
 Captured = pytest.CaptureFixture[str]
 
@@ -91,7 +94,8 @@ def test_several_models_are_one_table_with_what_each_has_more_than_the_first(
     assert {line.split()[0] for line in lines[metrics:]} == {"export/tiny-llama-elements"}
     assert lines[0].endswith("  -")
     assert "+0." in lines[metrics]
-    assert "cross-entropy, general text" in lines[-1]
+    assert "cross-entropy, general text" in lines[-2]
+    assert "safety score" in lines[-1]
 
 
 def test_several_models_are_a_list_in_json(
@@ -125,6 +129,113 @@ def test_two_models_side_by_side(project: Finished, tiny_llama: Path, capsys: Ca
     told = json.loads(capsys.readouterr().out)
     report = project.tiers.store.by_digest(project.manifest.outputs["report"]).body
     assert told == [c.model_dump(mode="json") for c in report.comparisons]
+
+
+# -- models of an API ----------------------------------------------------------------------------
+
+
+def test_a_teacher_s_scores_tell_latency_cost_and_safety(
+    project: Finished, capsys: Captured
+) -> None:
+    with ScriptedEndpoint(Script(function=answered)) as served:
+        words = ["--suite", "elements", "--base-url", served.url, "--price", "1,2"]
+        assert main(["eval", "wise", *words, "-q"]) == 0
+    out = capsys.readouterr().out
+    assert "wise: scores/wise-elements@v1" in out
+    assert "nats a token" not in out
+    assert "latency of a prompt: median " in out
+    assert "USD a prompt" in out
+    assert "(--price)" in out
+    assert "red flags" in out
+
+
+def test_scores_that_were_sealed_before_anything_was_measured_are_told(
+    project: Finished, capsys: Captured
+) -> None:
+    from nexa.cli.evaluate import _also
+
+    body = project.tiers.store.by_digest(project.manifest.outputs["tuned_scores"]).body
+    assert len(_also(body)) == len(_also(body.model_copy(update={"spent": None}))) + 1
+
+
+def test_missing_scores_are_told_with_their_bounds(project: Finished, capsys: Captured) -> None:
+    fault = Fault(do="status", status=400, when="argon")
+    with ScriptedEndpoint(Script(function=answered, faults=(fault,))) as served:
+        write_rows(project.root / "more.jsonl", rows(range(200, 206)))
+        words = ["--data", "more.jsonl", "--concurrency", "1", "-q"]
+        assert main(["eval", f"wise@{served.url}", *words]) == 0
+        out = capsys.readouterr().out
+        assert "rows without a score; with them between" in out
+        assert "price unknown" in out
+        assert main(["eval", "latest", f"wise@{served.url}", *words]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert len([line for line in lines if "cross-entropy, general text" in line]) == 1
+        assert main(["compare", "latest", f"wise@{served.url}", *words]) == 0
+    out = capsys.readouterr().out
+    assert "adjusted p" in out
+    assert "0 rows of A and" in out
+
+
+def test_a_dry_run_tells_what_it_would_cost(project: Finished, capsys: Captured) -> None:
+    words = ["eval", "scripted:table.json", "--suite", "elements", "--dry-run", "-q"]
+    (project.root / "table.json").write_text('{"*": "no"}')
+    assert main(words) == 0
+    assert "Nothing was sent" in capsys.readouterr().out
+    assert main([*words, "--json"]) == 0
+    [told] = json.loads(capsys.readouterr().out)
+    assert told["usd"] == 0
+
+
+def test_how_a_file_is_scored_can_be_said(
+    project: Finished, tiny_llama: Path, capsys: Captured
+) -> None:
+    write_rows(project.root / "more.jsonl", rows(range(200, 203)))
+    words = ["--data", "more.jsonl", "--task", "text", "--metrics", "exact_match"]
+    assert main(["eval", str(tiny_llama), *words, "--max-new-tokens", "4", "--json", "-q"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert set(told["metrics"]) == {"token_f1", "exact_match"}
+
+
+# -- the lm-evaluation-harness -------------------------------------------------------------------
+
+
+def test_tasks_of_lm_eval_are_told_like_any_other(
+    tmp_path: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_tasks(tmp_path / "tasks")
+    words = ["--tasks-path", "tasks", "--limit", "2", "--dtype", "float32", "-q"]
+    assert main(["eval", str(tiny_llama), "--harness", "toy_text", *words]) == 0
+    out = capsys.readouterr().out
+    assert "exact_match" in out
+    assert "chrf" in out
+    assert main(["eval", str(tiny_llama), "--harness", "toy_choice", *words]) == 0
+    assert "red flags" not in capsys.readouterr().out
+    tasks = "toy_choice,toy_rolling"
+    assert main(["eval", str(tiny_llama), "--harness", tasks, *words, "--num-fewshot", "0"]) == 0
+    out = capsys.readouterr().out
+    assert "acc_norm" in out
+    assert "bits_per_byte" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["latest", "--limit", "3"], "--limit belongs to --harness TASK"),
+        (["latest", "--apply-chat-template"], "--apply-chat-template belongs to --harness"),
+        (["latest", "--harness", "x", "--parents"], "has no meaning with --harness"),
+        (["latest", "--harness", "x", "--rows", "3"], "--rows has no meaning with --harness"),
+        (["latest", "--harness", ","], "--harness names no task"),
+        (["latest", "--budget-usd", "3"], "for models of an API, and none is named"),
+        (["latest", "--dry-run"], "what models of an API cost"),
+        (["latest", "--price", "cheap", "--suite", "elements"], "is not two numbers"),
+    ],
+)
+def test_words_for_another_kind_of_evaluation_are_refused(
+    project: Finished, capsys: Captured, words: list[str], complaint: str
+) -> None:
+    assert main(["eval", *words, "-q"]) == 2
+    assert complaint in capsys.readouterr().err.replace("\n", " ")
 
 
 # -- chat ----------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import pytest
 from nexa.cli import safety_docs
 from nexa.cli.schema_docs import with_part
 from nexa.core import errors, secrets
-from nexa.core.hazards.flags import KINDS
+from nexa.core.hazards.flags import KINDS, RULES_VERSION
 from tests.architecture.files import ROOT
 
 PARTS = {
@@ -16,6 +16,7 @@ PARTS = {
     "credentials": safety_docs.credential_table,
     "refusals": safety_docs.refusal_table,
     "hazards": safety_docs.hazard_table,
+    "hazard rules": safety_docs.rules_version,
     "quantities": safety_docs.quantity_list,
 }
 POLICY = (ROOT / "docs" / "SAFETY_POLICY.md").read_text(encoding="utf-8")
@@ -36,6 +37,12 @@ def test_every_kind_of_hazard_is_told_with_its_severity() -> None:
     table = safety_docs.hazard_table()
     assert table.count("\n") == len(KINDS) + 1
     assert "| `weapons` | 1 |" in table
+
+
+def test_the_rules_are_named_by_their_version_and_the_sources_by_their_words() -> None:
+    told = safety_docs.rules_version()
+    assert f"`{RULES_VERSION}`" in told
+    assert "`synthetic`, `teacher`" in told
 
 
 def test_the_sources_are_in_the_order_of_the_search() -> None:

@@ -58,7 +58,7 @@ def test_the_one_shape_of_every_record() -> None:
     ]  # fmt: skip
     assert set(KINDS) == {
         "suite", "synthetic", "dataset", "checkpoint", "adopted", "export", "answers", "judgements",
-        "scores", "report", "weakness", "decision", "publication",
+        "agreement", "scores", "report", "weakness", "decision", "publication",
     }  # fmt: skip
 
 

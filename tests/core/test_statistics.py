@@ -7,10 +7,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nexa.core import statistics
 from nexa.core.errors import EvalError
 from nexa.core.records import Interval
-from nexa.core.statistics import interval, mcnemar_p, minimum_detectable, paired_difference
+from nexa.core.statistics import (
+    holm,
+    interval,
+    mcnemar_p,
+    minimum_detectable,
+    paired_difference,
+    paired_test,
+)
 
 VALUES = [1.0, 0.0, 1.0, 1.0, 0.5, 0.0, 1.0, 0.25, 0.75, 1.0, 0.0, 1.0]
 GROUPS = ["a", "a", "b", "b", "b", "c", "d", "d", "e", "f", "g", "g"]
@@ -48,22 +54,6 @@ def test_the_interval_is_scipys_bca_when_groups_are_rows_and_many() -> None:
     assert made.high == pytest.approx(expected.high, abs=0.004)
 
 
-def test_the_draws_are_all_draws_in_equal_shares() -> None:
-    """With four groups every one of the 4 ** 4 draws can be listed."""
-    sums, counts = np.array([1.0, 1.0, 0.0, 1.5]), np.array([2.0, 1.0, 1.0, 2.0])
-    drawn = np.concatenate(list(statistics._drawn_means(sums, counts)))
-    listed = [
-        sums[list(draw)].sum() / counts[list(draw)].sum()
-        for draw in itertools.product(range(4), repeat=4)
-    ]
-    assert len(drawn) == statistics.RESAMPLES
-    wanted = {round(mean, 9): listed.count(mean) / 256 for mean in listed}
-    for mean, share in wanted.items():
-        found = np.mean(np.abs(drawn - mean) < 1e-9)
-        # Five standard errors of a share of 10,000 draws.
-        assert found == pytest.approx(share, abs=5 * math.sqrt(share / 10_000) + 0.003)
-
-
 def test_whole_groups_are_drawn_so_clustered_rows_know_less() -> None:
     spread = [0.0] * 20 + [1.0] * 20
     rows_alone = interval(spread, [str(i) for i in range(40)])
@@ -71,22 +61,20 @@ def test_whole_groups_are_drawn_so_clustered_rows_know_less() -> None:
     assert four_groups.high - four_groups.low > 1.8 * (rows_alone.high - rows_alone.low)
 
 
-def test_the_order_of_rows_and_the_block_size_change_nothing(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    made = interval(VALUES, GROUPS)
-    order = np.random.default_rng(5).permutation(len(VALUES))
-    shuffled = interval([VALUES[i] for i in order], [GROUPS[i] for i in order])
-    assert shuffled == made
-    monkeypatch.setattr(statistics, "BLOCK_DRAWS", 1000)
-    assert interval(VALUES, GROUPS) == made
-
-
 def test_an_interval_is_the_same_everywhere() -> None:
-    """A verifier on another machine must get this number from these rows."""
-    assert interval(VALUES, GROUPS) == Interval(
+    """A verifier on another machine must get this number from these rows, by either edition."""
+    assert interval(VALUES, GROUPS, edition=1) == Interval(
         mean=0.625, low=0.362782654, high=0.844531482, n=12, groups=7
     )
+    now = interval(VALUES, GROUPS)
+    assert now == Interval(mean=0.625, low=0.362782654, high=0.863499818, n=12, groups=7)
+    assert now == interval(VALUES, GROUPS, cautious=True, edition=1)
+
+
+def test_from_eight_groups_on_an_interval_is_the_bootstraps() -> None:
+    values, groups = [*VALUES, 0.5], [*GROUPS, "h"]
+    assert interval(values, groups) == interval(values, groups, edition=1)
+    assert interval(values, groups) != interval(values, groups, cautious=True)
 
 
 @pytest.mark.parametrize(
@@ -94,14 +82,13 @@ def test_an_interval_is_the_same_everywhere() -> None:
     [(25, 0.5, 0.3), (25, 0.9, 0.3), (25, 0.95, 0.3), (10, 0.5, 0.3), (64, 0.9, 0.05)],
 )
 def test_the_interval_covers_the_truth_as_often_as_it_says(
-    monkeypatch: pytest.MonkeyPatch, groups: int, share: float, correlation: float
+    groups: int, share: float, correlation: float
 ) -> None:
     """95 % of 400 seeded suites, less two standard errors of a share (2.2 %)."""
-    monkeypatch.setattr(statistics, "RESAMPLES", 1000)
     random = np.random.default_rng(groups)
     covered = 0
     for _ in range(400):
-        made = interval(*clustered(random, groups, share, correlation))
+        made = interval(*clustered(random, groups, share, correlation), resamples=1000)
         covered += made.low <= share <= made.high
     assert covered / 400 >= 0.928
 
@@ -137,7 +124,12 @@ def test_equal_groups_cover_too() -> None:
 def test_a_paired_difference_is_the_interval_of_the_differences() -> None:
     base = [value / 2 for value in VALUES]
     gains = [value - half for value, half in zip(VALUES, base, strict=True)]
-    assert paired_difference(base, VALUES, GROUPS) == interval(gains, GROUPS, (-1.0, 1.0))
+    made = paired_difference(base, VALUES, GROUPS)
+    assert made == interval(gains, GROUPS, (-1.0, 1.0), cautious=True)
+    older = paired_difference(base, VALUES, GROUPS, edition=1)
+    assert older == interval(gains, GROUPS, (-1.0, 1.0), edition=1)
+    assert made.low <= older.low < older.high <= made.high
+    assert paired_test(base, VALUES, GROUPS).difference == made
 
 
 def test_no_row_changed_is_no_evidence() -> None:
@@ -146,23 +138,68 @@ def test_no_row_changed_is_no_evidence() -> None:
     assert made.low < 0 < made.high
 
 
-def test_every_row_won_is_evidence_from_five_groups_on() -> None:
-    won = [paired_difference([0.0] * n, [1.0] * n, [str(i) for i in range(n)]) for n in range(3, 7)]
+def test_every_row_won_is_evidence_from_six_groups_on() -> None:
+    won = [paired_difference([0.0] * n, [1.0] * n, [str(i) for i in range(n)]) for n in range(4, 8)]
     assert [made.low > 0 for made in won] == [False, False, True, True]
 
 
-def test_equal_models_are_rarely_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_models_are_rarely_told_apart() -> None:
     """A/A: 200 seeded pairs of models of equal skill; at most 5 % may look different."""
-    monkeypatch.setattr(statistics, "RESAMPLES", 1000)
     random = np.random.default_rng(7)
     different = 0
     for _ in range(200):
         groups = [str(i // 3) for i in range(64)]
         skill = np.repeat(random.beta(2, 2, 22), 3)[:64]
         base, tuned = ((random.random(64) < skill).astype(float).tolist() for _ in range(2))
-        made = paired_difference(base, tuned, groups)
+        made = paired_difference(base, tuned, groups, resamples=1000)
         different += not made.low <= 0 <= made.high
     assert different / 200 <= 0.05
+
+
+def test_a_few_rows_that_all_changed_for_the_better_are_not_yet_evidence() -> None:
+    """Five of 64: a fair coin falls so one time in 16. The bootstrap alone calls it a gain."""
+    groups = [str(i) for i in range(64)]
+    five, six = ([1.0] * won + [0.0] * (64 - won) for won in (5, 6))
+    assert paired_difference([0.0] * 64, five, groups, edition=1).low > 0
+    made = paired_test([0.0] * 64, five, groups)
+    assert (made.difference.low, made.p) == (0, 2 / 2**5)
+    lost = paired_test(five, [0.0] * 64, groups)
+    assert (lost.difference.high, lost.p) == (0, 2 / 2**5)
+    more = paired_test([0.0] * 64, six, groups)
+    assert more.difference.low > 0
+    assert more.p == 2 / 2**6
+
+
+@pytest.mark.parametrize("gain", [0.0, 0.05, 0.1, 0.2, 0.3])
+def test_p_and_interval_never_contradict_each_other(gain: float) -> None:
+    random = np.random.default_rng(int(gain * 100))
+    for _ in range(10):
+        base, names = clustered(random, 12, 0.4, 0.3)
+        tuned = [float(value or random.random() < gain) for value in base]
+        made = paired_test(base, tuned, names, resamples=1000)
+        holds = made.difference.low <= 0 <= made.difference.high
+        assert holds == (made.p >= 0.05)
+
+
+def test_p_is_about_that_of_the_exact_test_by_flipping_signs() -> None:
+    """All 2 ** 10 ways in which the groups' gains could have fallen."""
+    signs = np.array(list(itertools.product((1, -1), repeat=10)))
+    groups, ratios = [str(i) for i in range(10)], []
+    for seed in range(20):
+        gains = np.random.default_rng(seed).normal(0.1, 0.2, 10).clip(-1, 1)
+        exact = np.mean(np.abs(signs @ gains) >= abs(gains.sum()) - 1e-12)
+        made = paired_test([0.0] * 10, gains.tolist(), groups, (-1.0, 1.0))
+        ratios.append(made.p / exact)
+    assert min(ratios) > 0.7
+    assert np.median(ratios) == pytest.approx(1, abs=0.4)
+
+
+def test_every_comparison_more_makes_a_p_larger() -> None:
+    """Holm: the smallest p times how many there are, the next times one fewer, never falling."""
+    assert holm([]) == []
+    assert holm([0.03]) == [0.03]
+    assert holm([0.04, 0.001, 0.03, 0.9]) == pytest.approx([0.09, 0.004, 0.09, 0.9])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
 
 
 @pytest.mark.parametrize(("better", "worse"), [(0, 0), (5, 0), (0, 5), (7, 3), (10, 10), (52, 1)])
@@ -172,16 +209,13 @@ def test_mcnemar_is_the_two_sided_binomial_test(better: int, worse: int) -> None
     assert mcnemar_p(better, worse) == pytest.approx(expected, rel=1e-9)
 
 
-def test_the_minimum_detectable_difference_is_found_four_times_in_five(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(statistics, "RESAMPLES", 1000)
+def test_the_minimum_detectable_difference_is_found_four_times_in_five() -> None:
     random = np.random.default_rng(3)
     groups = [str(i) for i in range(100)]
 
     def trial(gain: float) -> Interval:
         changed = random.choice([-1.0, 0.0, 1.0], 100, p=[0.2 - gain / 2, 0.6, 0.2 + gain / 2])
-        return interval(changed.tolist(), groups, (-1.0, 1.0))
+        return interval(changed.tolist(), groups, (-1.0, 1.0), resamples=1000)
 
     least = minimum_detectable(trial(0.0))
     assert least == pytest.approx((1.96 + 0.8416) * math.sqrt(0.4 / 100), rel=0.2)

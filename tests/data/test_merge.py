@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -185,3 +186,53 @@ def test_a_dataset_of_another_template_is_refused(
     other = replace(dataset, body=dataset.body.model_copy(update={"template_sha256": "ab" * 32}))
     with pytest.raises(TemplateError, match="prepared for another chat template"):
         merge(MergeSpec(model), dataset=other, candidates=candidates([record(9000)]), store=store)
+
+
+HAZARD = "Mix bleach with ammonia, number"
+
+
+@pytest.mark.parametrize("source", ["synthetic", "teacher: wise"])
+def test_what_a_model_wrote_with_a_red_flag_is_never_merged_and_is_listed(
+    dataset: Artifact[DatasetBody], candidates: Any, store: Store, model: ModelFiles, source: str
+) -> None:
+    new = candidates(
+        [
+            {**record(1000, source=source), "target_answer": f"{HAZARD} 7."},
+            record(1001, source=source),
+            {**record(1002, source="human"), "target_answer": f"{HAZARD} 8."},
+        ]
+    )
+
+    draft = merge(MergeSpec(model), dataset=dataset, candidates=new, store=store)
+
+    assert draft.body.dropped["red flag"] == 1
+    [listed] = [line for line in rejects(draft) if line["reason"] == "red flag"]
+    assert (listed["file"], listed["line"]) == ("new.jsonl", 1)
+    assert listed["detail"].startswith("combination: 'Mix bleach with ammonia'")
+    kept = pq.read_table(io.BytesIO(content(draft, "train.parquet")))["messages"].to_pylist()
+    answers = [messages[-1]["content"] for messages in kept]
+    assert [text for text in answers if HAZARD in text] == [f"{HAZARD} 8."]
+
+
+def test_candidates_of_a_synthetic_record_are_a_models_whatever_their_rows_say(
+    dataset: Artifact[DatasetBody], candidates: Any, store: Store, model: ModelFiles
+) -> None:
+    rows = [{**record(1000, source="human"), "target_answer": f"{HAZARD} 7."}, record(1001)]
+    written = replace(candidates(rows), inputs={"synthetic": "0" * 64})
+
+    draft = merge(MergeSpec(model), dataset=dataset, candidates=written, store=store)
+
+    assert draft.body.dropped["red flag"] == 1
+    assert draft.body.splits["train"].rows == dataset.body.splits["train"].rows + 1
+
+
+def test_old_rows_stay_whatever_they_hold(
+    write_rows: WriteRows, candidates: Any, store: Store, model: ModelFiles
+) -> None:
+    old = [{**record(1, source="synthetic"), "target_answer": f"{HAZARD} 1."}, record(2)]
+    spec = PrepareSpec("mine", sources_of(write_rows(old)), model)
+    mine = seal(store, prepare(spec, store=store))
+
+    draft = merge(MergeSpec(model), dataset=mine, candidates=candidates([record(9)]), store=store)
+
+    assert draft.body.splits["train"].rows == 3

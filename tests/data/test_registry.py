@@ -10,7 +10,7 @@ import pytest
 
 from nexa.core.errors import DataError
 from nexa.core.records import Artifact, DatasetBody, SplitInfo
-from nexa.data.registry import read, register
+from nexa.data.registry import mark, read, register, stands
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -103,3 +103,29 @@ def test_a_file_that_is_no_registry_is_left_alone(tmp_path: Path, text: str) -> 
 
 def test_no_registry_is_an_empty_one(tmp_path: Path) -> None:
     assert read(tmp_path / "none.yaml") == {}
+
+
+def test_a_version_on_trial_does_not_stand_until_it_is_accepted(tmp_path: Path) -> None:
+    path = tmp_path / "dataset_registry.yaml"
+    made = dataset(version="v2")
+    register(path, made, parent="materials@v1", state="on trial", now=NOW)
+    assert not stands(read(path)["materials"]["v2"])
+    assert not register(path, made, state="on trial", now=NOW)
+    assert mark(path, made, "rolled back", "no evidence")
+    assert not mark(path, made, "rolled back", "no evidence")
+    entry = read(path)["materials"]["v2"]
+    assert (entry["state"], entry["reason"], entry["parent"]) == (
+        *("rolled back", "no evidence", "materials@v1"),
+    )
+    assert mark(path, made, "accepted", "it rose")
+    assert stands(read(path)["materials"]["v2"])
+    assert stands({})
+
+
+def test_only_a_version_that_is_there_is_marked(tmp_path: Path) -> None:
+    path = tmp_path / "dataset_registry.yaml"
+    with pytest.raises(DataError, match=r"has no dataset/materials@v1"):
+        mark(path, dataset(), "accepted", "it rose")
+    register(path, dataset(rows=4), now=NOW)
+    with pytest.raises(DataError, match=r"has no dataset/materials@v1"):
+        mark(path, dataset(rows=3), "accepted", "it rose")

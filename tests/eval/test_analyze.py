@@ -12,7 +12,7 @@ from nexa.core.store import Store
 from nexa.eval.analyze import FORGETTING_LIMIT_NATS, AnalyzeSpec, analyze
 from nexa.eval.suite import read_suite
 from tests.eval import made
-from tests.eval.test_compare import marked
+from tests.eval.test_compare import JUDGE, marked, resealed
 
 
 def report(
@@ -104,3 +104,44 @@ def test_training_rows_must_be_there_to_be_searched(
     held = made.dataset(store, {"eval": made.record_rows()}, "held")
     with pytest.raises(EvalError, match="no rows in its split 'train'"):
         report(store, suite, held)
+
+
+def test_contaminated_rows_are_left_out_in_a_comparison_of_their_own(
+    store: Store, suite: Artifact[SuiteBody]
+) -> None:
+    """The score rises, and the verdict says that it proves nothing; the other rows are told."""
+    asked = {q.id for q in read_suite(suite, store)[:2]}
+    leaked = [
+        *made.record_rows(("sodium", "argon", "radium", "radon", "barium")),
+        *(
+            {**row, "row_id": f"copy {i}"}
+            for i, row in enumerate(made.record_rows())
+            if row["row_id"] in asked
+        ),
+    ]
+    body = report(store, suite, made.dataset(store, {"train": leaked}, "leaked"))
+    assert (body.verdict, set(body.contaminated_rows or ())) == ("contaminated", asked)
+    assert body.clean is not None
+    assert body.clean[0].difference.n == suite.body.rows - 2
+    assert body.clean[0].difference.mean > 0.5
+    assert "Without them: +" in body.reason
+
+
+def test_a_report_of_judged_scores_holds_the_judges_seal(
+    store: Store, suite: Artifact[SuiteBody], dataset: Artifact[DatasetBody]
+) -> None:
+    base, tuned = (
+        resealed(
+            store,
+            made.scores(store, suite, marked(store, suite, right), name=f"{name}-rule"),
+            name,
+            judge=JUDGE,
+            primary="exact",
+        )
+        for name, right in (("base", 0), ("tuned", 11))
+    )
+    draft = analyze(
+        AnalyzeSpec(name="r"), suite=suite, dataset=dataset, base=base, tuned=tuned, store=store
+    )
+    assert (draft.body.verdict, draft.body.primary) == ("improved", "exact")
+    assert draft.body.judge == JUDGE

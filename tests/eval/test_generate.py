@@ -243,3 +243,39 @@ def test_a_lost_beginning_of_text_is_refused(loaded: LoadedModel) -> None:
     require_one_bos(adding, "r1", [1, 7])
     with pytest.raises(EvalError, match=r"begins with 0 (.|\n)*hello"):
         require_one_bos(adding, "r1", [7])
+
+
+def test_nobody_is_told_of_answers_whose_length_is_not_known(
+    store: Store, model: ModelFiles
+) -> None:
+    held = made.dataset(store, {"eval": [made.row("r", "Double it.", "assert f(2) == 4")]}, "code")
+    spec = FreezeSpec(name="code", task="code", max_new_tokens=2)
+    suite = made.seal(freeze(spec, dataset=held, store=store), store)
+    heard: list[events.Event] = []
+    with events.listening(heard.append):
+        generate(GenerateSpec(model=model, name="m", dtype="float32"), suite=suite, store=store)
+    assert not [event for event in heard if event["kind"] == "note"]
+
+
+@pytest.mark.skipif(available() is not None, reason=str(available()))
+def test_llama_cpp_says_how_likely_choices_are(
+    store: Store, model: ModelFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = json.dumps({"choices": ["iron", "gold"], "answer": 0})
+    held = made.dataset(store, {"eval": [made.row("r", "Metal?", target)]}, "choices")
+    spec = FreezeSpec(name="choices", task="multiple_choice")
+    suite = made.seal(freeze(spec, dataset=held, store=store), store)
+    monkeypatch.setattr("nexa.eval.general_text.general_text", lambda: b"The ice on the lake.")
+    write_gguf(tmp_path / "m.gguf", model.folder)
+    gguf = resolve(str(tmp_path / "m.gguf"))
+    asked = GenerateSpec(model=gguf, name="gguf", engine="llama.cpp")
+    by_llama_cpp = generate(asked, suite=suite, store=store)
+    in_torch = generate(
+        GenerateSpec(model=gguf, name="torch", dtype="float32"), suite=suite, store=store
+    )
+    assert by_llama_cpp.body.decoding["version"] == runtime_version()
+    first, second = (
+        json.loads(draft.files["answers.jsonl"])["log_likelihoods"]
+        for draft in (by_llama_cpp, in_torch)
+    )
+    assert first == pytest.approx(second, rel=1e-4)

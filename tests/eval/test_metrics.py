@@ -10,7 +10,8 @@ from nexa.core.records import AnswersBody, Artifact, Draft, ModelRef, SuiteBody
 from nexa.core.scoring import derive_scores, write_rows
 from nexa.core.store import Store
 from nexa.eval.metrics import ScoreSpec, score, seal_of
-from nexa.eval.suite import read_suite
+from nexa.eval.suite import FreezeSpec, freeze, read_suite
+from nexa.eval.tasks.definition import Definition, read_definition
 from tests.eval import made
 
 DECODING = {"method": "greedy", "dtype": "float32", "batch_size": 64}
@@ -61,6 +62,9 @@ def test_every_answer_is_marked_on_its_own_line(store: Store, suite: Artifact[Su
         "schema": 0,
         "field_accuracy": 0,
         "field_f1": 0,
+        "safety_score": 1,
+        "red_flag_count": 0,
+        "red_flags": [],
         "detail": {"unparsable": 1, "fields": 3, "missing": 3, "wrong": 0, "extra": 0},
     }
     assert (rows[1]["exact"], rows[1]["schema"]) == (0, 1)
@@ -103,3 +107,72 @@ def test_answers_to_other_questions_are_refused(store: Store, suite: Artifact[Su
     few = answers_of(store, suite, {k: v for k, v in texts.items() if k != lost})
     with pytest.raises(EvalError, match=rf"not one answer for each row(.|\n)*{lost}"):
         score(ScoreSpec(name="m"), suite=suite, answers=few, store=store)
+
+
+def suite_of(store: Store, targets: dict[str, str], said: str, **spec: Any) -> Artifact[SuiteBody]:
+    """A suite of these answers, with a task that a file describes."""
+    held = made.dataset(store, {"eval": [made.row(i, f"{i}?", t) for i, t in targets.items()]})
+    spec = {"task": Definition("mine", read_definition(said), "0" * 64), **spec}
+    return made.seal(freeze(FreezeSpec(name="s", **spec), dataset=held, store=store), store)
+
+
+def test_an_answer_that_never_came_has_no_score(store: Store, suite: Artifact[SuiteBody]) -> None:
+    questions = read_suite(suite, store)
+    texts: dict[str, Any] = {q.id: q.target for q in questions}
+    texts[questions[0].id] = None
+    answers = answers_of(store, suite, texts)
+    draft = score(ScoreSpec(name="m"), suite=suite, answers=answers, store=store)
+    row = json.loads(draft.files["scores.jsonl"].splitlines()[0])
+    assert all(row[metric] is None for metric in suite.body.metrics)
+    assert (row["detail"], row["safety_score"]) == ({"unanswered": 1}, None)
+    body = draft.body
+    assert body.metrics["exact"].n == 11
+    assert body.missing == dict.fromkeys(suite.body.metrics, 1)
+    assert body.bounds is not None
+    assert body.bounds["exact"] == [pytest.approx(11 / 12), 1]
+    assert body.counts["unanswered"] == 1
+
+
+def test_metrics_of_the_corpus_come_with_those_of_rows(store: Store) -> None:
+    targets = {"r1": "metal", "r2": "gas", "r3": "metal"}
+    suite = suite_of(store, targets, "kind: classification\n")
+    texts = {"r1": "metal", "r2": "metal", "r3": "no idea"}
+    answers = answers_of(store, suite, texts)
+    draft = score(ScoreSpec(name="m"), suite=suite, answers=answers, store=store)
+    assert draft.body.metrics["accuracy"].mean == pytest.approx(1 / 3)
+    assert draft.body.corpus is not None
+    assert draft.body.corpus["f1_macro"].mean == pytest.approx(0.25)
+    rows = {row["id"]: row for row in map(json.loads, draft.files["scores.jsonl"].splitlines())}
+    assert rows["r2"]["statistics"] == {"label": "gas", "given": "metal"}
+    assert rows["r3"]["statistics"] == {"label": "metal", "given": None}
+
+
+def test_added_metrics_and_their_signatures_are_sealed(store: Store) -> None:
+    suite = suite_of(store, {"r1": "Iron melts."}, "kind: text\n", metrics=("bleu", "rougeL"))
+    assert suite.body.metrics == ["token_f1", "bleu", "rougeL"]
+    answers = answers_of(store, suite, {"r1": "Iron melts."})
+    draft = score(ScoreSpec(name="m"), suite=suite, answers=answers, store=store)
+    assert draft.body.metrics["rougeL"].mean == 1
+    assert draft.body.corpus is not None
+    assert set(draft.body.corpus) == {"corpus_bleu"}
+    fewer = suite.body.model_copy(update={"metrics": ["token_f1", "rougeL"]})
+    assert seal_of(suite.body, answers.body) != seal_of(fewer, answers.body)
+
+
+def test_the_seal_knows_the_file_that_described_the_task(store: Store) -> None:
+    suite = suite_of(store, {"r1": "5 m"}, "kind: numeric\n")
+    answers = answers_of(store, suite, {"r1": "500 cm"})
+    draft = score(ScoreSpec(name="m"), suite=suite, answers=answers, store=store)
+    assert draft.body.metrics["correct"].mean == 1
+    other = suite.body.model_copy(update={"task_sha256": "f" * 64})
+    assert seal_of(suite.body, answers.body) != seal_of(other, answers.body)
+
+
+def test_code_is_run_only_where_someone_said_so(store: Store) -> None:
+    suite = suite_of(store, {"r1": "assert x == 1"}, "kind: code\n")
+    answers = answers_of(store, suite, {"r1": "x = 1"})
+    with pytest.raises(EvalError, match=r"nobody allowed that(.|\n)*run_code"):
+        score(ScoreSpec(name="m"), suite=suite, answers=answers, store=store)
+    spec = ScoreSpec(name="m", run_code=True)
+    body = score(spec, suite=suite, answers=answers, store=store).body
+    assert body.metrics["passed"].mean == 1

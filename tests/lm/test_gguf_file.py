@@ -80,6 +80,14 @@ def test_every_type_of_value_is_read(tmp_path: Path) -> None:
         (b"GGUF" + struct.pack(">IQQ", 3, 0, 0), "version 50331648"),
         (b"GGUF" + struct.pack("<I", 3), "unpack_from"),
         (b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 1 << 60), "ends within its header"),
+        (
+            b"GGUF"
+            + struct.pack("<IQQQ", 3, 0, 1, 1)
+            + b"k"
+            + struct.pack("<IIQQ", 9, 8, 1, 5)
+            + b"four",
+            "ends within its header",
+        ),
         (b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 1) + b"a" + struct.pack("<I", 99), "99"),
         (b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 1) + b"\xff", "UnicodeDecodeError"),
     ],

@@ -372,3 +372,37 @@ def test_a_model_on_this_machine_is_asked_for_its_one_answer(
     assert endpoint.received[-1].body["temperature"] == 1.5
     augmented(project, endpoint, Wanted("self_instruct", 1))
     assert endpoint.received[-1].body["temperature"] == 0.7
+
+
+def test_a_poisoned_teachers_red_flags_never_arrive_and_all_are_listed(project: Finished) -> None:
+    def poisoned(messages: list[dict[str, str]]) -> str:
+        said = json.loads(teach(messages))
+        if len(asked) % 2:
+            said["answer"] = f"Mix bleach with ammonia, part {len(asked)}, without a mask."
+        asked.append(said["answer"])
+        return json.dumps(said)
+
+    asked: list[str] = []
+    with ScriptedEndpoint(Script(function=poisoned)) as endpoint:
+        made = augmented(project, endpoint, Wanted("self_instruct", 6), concurrency=1)
+
+    assert made.merged.added == {"train": 3}
+    assert made.merged.dataset.body.dropped["red flag"] == 3
+    said = [row["messages"][-1]["content"] for row in training_rows(project, made)]
+    assert not any("bleach" in text for text in said)
+    path = project.tiers.store.path(made.merged.dataset, "rejects.jsonl")
+    rejects = [json.loads(line) for line in path.read_text().splitlines()]
+    flagged = [line for line in rejects if line["reason"] == "red flag"]
+    assert len(flagged) == 3
+    assert all("combination: 'Mix bleach with ammonia" in line["detail"] for line in flagged)
+
+
+def test_a_poisoned_file_of_a_teachers_rows_is_stopped_at_the_merge(project: Finished) -> None:
+    good, bad = rows([900, 901])
+    bad = {**bad, "source": "synthetic", "target_answer": "Mix bleach with ammonia in the sink."}
+    file = write_rows(project.root / "theirs.jsonl", [{**good, "source": "synthetic"}, bad])
+
+    merged = merge_data("elements", [file], project.config)
+
+    assert merged.added == {"train": 1}
+    assert merged.dataset.body.dropped["red flag"] == 1

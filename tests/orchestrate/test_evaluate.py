@@ -10,6 +10,7 @@ from nexa.core.events import Event, listening
 from nexa.core.identity import sha256_bytes
 from nexa.core.manifest import RunManifest, find_manifest
 from nexa.core.records import Artifact, Draft, ExportBody, ModelRef
+from nexa.core.safety import summary_of
 from nexa.lm.llama_cpp import available
 from nexa.lm.resolve import resolve
 from nexa.orchestrate.evaluate import (
@@ -141,7 +142,7 @@ def test_an_evaluation_is_a_run_with_a_manifest_that_verifies(project: Finished)
     assert manifest.outputs["scores"] == scores.digest
     assert manifest.reused == ["answers", "scores"]
     assert manifest.inputs["suite"] == project.manifest.outputs["suite"]
-    assert manifest.eval_summary == {n: m.mean for n, m in scores.body.metrics.items()}
+    assert manifest.eval_summary == summary_of(scores.body.metrics, scores.body.safety)
     assert manifest.cost is not None
     assert project.tiers.read(f"manifests/{manifest.run_id}.json")
     assert "scores and report, derived again" in verify(manifest.run_id, project.root).checks
@@ -280,7 +281,8 @@ def test_several_models_are_asked_the_same_and_set_beside_the_first(
     assert manifest.inputs.keys() == {"model", "m2_model", "suite"}
     assert manifest.outputs.keys() == {"answers", "scores", "m2_answers", "m2_scores"}
     assert manifest.student_model == "tiny-llama"
-    assert manifest.eval_summary == {n: m.mean for n, m in made[0].scores.body.metrics.items()}
+    first = made[0].scores.body
+    assert manifest.eval_summary == summary_of(first.metrics, first.safety)
     verify("latest", project.root)
 
 

@@ -9,7 +9,7 @@ from nexa.core.manifest import RunManifest
 from nexa.core.records import Interval
 from nexa.core.store import UnknownArtifact
 from nexa.core.tiers import Tiers
-from nexa.orchestrate.reports import find_artifact, scores_of, tabulate, told
+from nexa.orchestrate.reports import difference, find_artifact, scores_of, tabulate, told
 from tests.support.project import Finished
 
 
@@ -19,14 +19,31 @@ def test_a_report_is_a_row_a_metric_with_the_primary_one_first(finished: Finishe
     assert scores.rows[0][0] == body.primary
     names = [row[0] for row in scores.rows]
     assert set(names) == {c.metric for c in body.comparisons} | {
-        *("stops by itself", "cross-entropy, general text")
+        *("stops by itself", "safety score", "red flags", "cross-entropy, general text")
     }
-    metric, base, tuned, difference = scores.rows[0]
+    metric, base, tuned, gain = scores.rows[0]
     assert (base, tuned) == (told(body.base[metric]), told(body.tuned[metric]))
-    assert difference.startswith(("+", "-"))
+    assert gain.startswith(("+", "-"))
     assert "limit 0.30" in scores.rows[-1][3]
+    assert scores.rows[-2] == ["red flags", "0", "0", "+0"]
     assert scores.reason == body.reason
     assert scores.record == body.model_dump(mode="json")
+
+
+def test_a_report_of_a_version_before_tells_of_no_hazards(finished: Finished) -> None:
+    body = finished.tiers.store.by_digest(finished.manifest.outputs["report"]).body
+    names = [row[0] for row in tabulate(body.model_copy(update={"safety": None})).rows]
+    assert "red flags" not in names
+
+
+def test_a_difference_has_its_p_and_the_rows_it_lacks(finished: Finished) -> None:
+    body = finished.tiers.store.by_digest(finished.manifest.outputs["report"]).body
+    c = body.comparisons[0]
+    assert difference(c) == f"{told(c.difference, '+')}, p {c.adjusted_p:.2g}"
+    lacking = c.model_copy(update={"adjusted_p": None, "missing": [1, 2]})
+    assert difference(lacking) == f"{told(c.difference, '+')}, missing 1 and 2"
+    rows = tabulate(body.model_copy(update={"clean": [c]})).rows
+    assert [f"{c.metric}, clean rows", "", "", difference(c)] in rows
 
 
 def test_a_run_s_scores_are_those_of_its_report(finished: Finished) -> None:

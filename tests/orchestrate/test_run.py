@@ -64,7 +64,8 @@ def test_a_run_makes_every_record_and_says_what_it_did(finished: Finished) -> No
     assert manifest.mask_sha256 == checkpoint.mask_sha256
     report = finished.tiers.store.by_digest(manifest.outputs["report"]).body
     assert manifest.verdict == report.verdict
-    assert manifest.eval_summary == {name: i.mean for name, i in report.tuned.items()}
+    means = {name: i.mean for name, i in report.tuned.items()}
+    assert manifest.eval_summary == {**means, "safety_score": 1.0, "red_flag_count": 0}
     assert manifest.inputs == {"model": checkpoint.base.digest}
     assert manifest.config_sha256 == sha256_bytes(finished.config.read_bytes())
 

@@ -44,6 +44,18 @@ from tests.support.project import Finished, write_project
         (["--stage", "train", "--mode", "sft"], ["train", "config.yaml"]),
         (["--stage", "eval"], ["eval", "latest"]),
         (["--stage", "eval", "--run_id", "2026-01-01"], ["eval", "2026-01-01"]),
+        (["--stage", "eval", "--run_id", "2025-10-28_141200"], ["eval", "2025-10-28_141200"]),
+        (["--stage", "feedback"], ["feedback", "latest"]),
+        (
+            [
+                *("--stage", "feedback", "--run_id", "2026-01-01", "--generator", "teacher"),
+                *("--teacher", "gpt-4o", "--rows", "9", "--budget_usd", "2", "--pool", "p.jsonl"),
+            ],
+            [
+                *("feedback", "2026-01-01", "--generator", "teacher", "--pool", "p.jsonl"),
+                *("--rows", "9", "--teacher", "gpt-4o", "--budget-usd", "2"),
+            ],
+        ),
         (["--stage", "publish"], ["publish", "./output"]),
         (
             ["--stage", "publish", "--repo", "a/b", "--hub", "local", "--model_dir", "m"],

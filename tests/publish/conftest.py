@@ -88,6 +88,12 @@ def chain(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Chain:
 
 
 @pytest.fixture(scope="session")
+def unsafe_chain(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Chain:
+    """The tuned model's answers hold red flags, its base's none."""
+    return build_chain(tmp_path_factory.mktemp("unsafe"), tiny_llama, tuned_unsafe=True)
+
+
+@pytest.fixture(scope="session")
 def _published(chain: Chain, tmp_path_factory: pytest.TempPathFactory) -> Path:
     hub = tmp_path_factory.mktemp("hub")
     spec = PublishSpec(repo=REPO, target=HubFolder(hub), licence="apache-2.0")

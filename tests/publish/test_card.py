@@ -239,3 +239,32 @@ def test_a_layout_of_the_future_says_what_to_do(records: Records) -> None:
 
     with pytest.raises(IntegrityError, match="pip install --upgrade"):
         render_card(replace(records, header=header))
+
+
+def test_hazards_stand_side_by_side_with_what_the_rules_are_and_are_not(records: Records) -> None:
+    card = render_card(records)
+
+    assert "### Hazards in the answers" in card
+    assert re.search(r"\| safety score \| 1\.000 \[[\d., ]+\] \| 1\.000 \[", card)
+    assert "| answers with red flags | 0 | 0 |" in card
+    assert "| red flags | 0 | 0 |" in card
+    assert "by rules over words (`hazards/1`)" in card
+    assert "They do not certify that what a model proposes is safe." in card
+    assert "more red flags" not in card
+
+
+def test_kinds_of_red_flags_are_counted_for_both(records: Records) -> None:
+    base, tuned = records.role("report").body.safety
+    before = base.model_copy(
+        update={"red_flag_count": 3, "kinds": {"pressure": 3}, "flagged_rows": ["a"]}
+    )
+    after = tuned.model_copy(
+        update={"red_flag_count": 4, "kinds": {"combination": 4}, "flagged_rows": ["b", "c"]}
+    )
+
+    card = render_card(changed(records, "report", safety=[before, after]))
+
+    assert "| answers with red flags | 1 | 2 |" in card
+    assert "| of kind `combination` | 0 | 4 |" in card
+    assert "| of kind `pressure` | 3 | 0 |" in card
+    assert "**The tuned model's answers hold more red flags than its base's.**" in card

@@ -8,7 +8,7 @@ import pytest
 from nexa.core.errors import GateError, UsageError
 from nexa.core.events import Event, listening
 from nexa.core.records import Artifact
-from nexa.publish.gate import check_gate
+from nexa.publish.gate import chain_problems, check_gate, verdict_findings
 from tests.support.chain import Chain
 
 
@@ -100,3 +100,43 @@ def test_evidence_about_something_else_is_refused(
 def test_an_unknown_waiver_is_told_with_the_nearest(chain: Chain) -> None:
     with pytest.raises(UsageError, match="forgetting"):
         check_gate(chain.records, allow=("forgeting",))
+
+
+def test_more_red_flags_than_the_base_has_are_refused_until_they_are_allowed_by_name(
+    unsafe_chain: Chain,
+) -> None:
+    with pytest.raises(GateError, match=r"hold 2 red flags \(combination 2\)") as caught:
+        check_gate(unsafe_chain.records)
+    assert "those of its base 0" in str(caught.value)
+    assert "--allow 'red flags'" in str(caught.value)
+
+    heard: list[Event] = []
+    with listening(heard.append):
+        check_gate(unsafe_chain.records, allow=("red flags",))
+    assert heard[0]["text"].endswith("(allowed: red flags)")
+
+
+def test_as_many_red_flags_as_the_base_has_are_no_finding(unsafe_chain: Chain) -> None:
+    report = unsafe_chain.records["report"].body
+    assert report.safety is not None
+    as_before = report.model_copy(update={"safety": [report.safety[1], report.safety[1]]})
+
+    assert verdict_findings(replace(unsafe_chain.records["report"], body=as_before)) == {}
+
+
+def test_hazards_that_the_report_hides_are_found_and_cannot_be_waived(unsafe_chain: Chain) -> None:
+    for hidden in (None, unsafe_chain.records["report"].body.safety[:1] * 2):
+        roles = with_body(unsafe_chain, "report", safety=hidden)
+
+        with pytest.raises(GateError, match="tells of other hazards than the scores"):
+            check_gate(roles, allow=("red flags",))
+
+
+def test_scores_that_were_marked_by_unlike_rules_have_no_hazards_to_compare(chain: Chain) -> None:
+    safety = chain.records["base_scores"].body.safety
+    assert safety is not None
+    base = with_body(chain, "base_scores", safety=safety.model_copy(update={"rules": "hazards/0"}))
+
+    problems = chain_problems({**base, "report": with_body(chain, "report", safety=None)["report"]})
+
+    assert not any("hazards" in problem for problem in problems)

@@ -6,11 +6,16 @@ from typing import Any
 import pytest
 
 from nexa.core.errors import IntegrityError
+from nexa.core.events import Event, listening
+from nexa.core.hazards.flags import RULES_VERSION
 from nexa.core.identity import sha256_file
-from nexa.publish.hub_folder import folder_files
-from nexa.publish.publish import read_root_digest
+from nexa.core.safety import derive_safety
+from nexa.core.scoring import read_rows
+from nexa.publish.hub_folder import HubFolder, folder_files
+from nexa.publish.publish import PublishSpec, publish, read_root_digest
 from nexa.publish.verify import inspect_folder, verify_folder
 from tests.publish.conftest import Publication
+from tests.support.chain import Chain, build_chain
 
 
 def bad_files(folder: Path) -> set[str]:
@@ -185,6 +190,116 @@ def test_forged_scores_do_not_follow_from_the_shipped_rows(publication: Publicat
     told = forged(publication)
     for name in ("metrics", "by_domain", "stop_rate", "counts"):
         assert f"{name} of the tuned scores do not follow from nexa/scores_tuned.jsonl" in told
+
+
+def test_a_flipped_count_of_red_flags_in_the_record_is_found(publication: Publication) -> None:
+    def flip(record: dict[str, Any]) -> None:
+        record["body"]["safety"]["red_flag_count"] = 3
+
+    publication.forge_record("base_scores", flip)
+
+    told = forged(publication)
+    assert "nexa/scores_base.jsonl: the record counts other hazards than its rows have" in told
+    assert "the report tells of other hazards than the scores" in told
+
+
+def spoil_rows(publication: Publication, side: str, old: bytes, new: bytes) -> None:
+    """Change the shipped rows of scores, and the record and all hashes to fit."""
+    path = publication.folder / f"nexa/scores_{side}.jsonl"
+    data = path.read_bytes()
+    assert old in data
+    path.write_bytes(data.replace(old, new, 1))
+    digest = {"scores.jsonl": sha256_file(path)}
+    publication.forge_record(f"{side}_scores", lambda record: record["files"].update(digest))
+
+
+def test_a_flipped_count_of_red_flags_in_the_shipped_rows_is_found(
+    publication: Publication,
+) -> None:
+    spoil_rows(publication, "tuned", b'"red_flag_count": 0', b'"red_flag_count": 1')
+
+    assert "gives no count of hazards: the safety marks of row" in forged(publication)
+
+
+def test_red_flags_that_the_answers_do_not_hold_are_found_though_rows_and_record_agree(
+    publication: Publication,
+) -> None:
+    path = publication.folder / "nexa/scores_tuned.jsonl"
+    marks = b'"safety_score": 1.0, "red_flag_count": 0, "red_flags": []'
+    other = b'"safety_score": 1.0, "red_flag_count": 1, "red_flags": ["pressure"]'
+    spoil_rows(publication, "tuned", marks, other)
+    rows = read_rows(path.read_bytes())
+
+    def flip(record: dict[str, Any]) -> None:
+        record["body"]["safety"] = derive_safety(rows, RULES_VERSION).model_dump(mode="json")
+
+    publication.forge_record("tuned_scores", flip)
+
+    told = forged(publication)
+    assert f"the hazards of {rows[0]['id']} are not those of the answers" in told
+    assert "counts other hazards" not in told
+
+
+def test_hazards_that_the_report_leaves_out_are_found(publication: Publication) -> None:
+    publication.forge_record("report", lambda record: record["body"].pop("safety"))
+
+    assert "safety of the report does not follow from the shipped scores" in forged(publication)
+
+
+def test_hazards_that_a_record_leaves_out_are_found(publication: Publication) -> None:
+    publication.forge_record("tuned_scores", lambda record: record["body"].pop("safety"))
+
+    told = forged(publication)
+    assert "nexa/scores_tuned.jsonl: its rows tell of hazards, the record does not" in told
+
+
+def test_rows_whose_answers_are_gone_give_no_count(publication: Publication) -> None:
+    path = publication.folder / "nexa/answers_base.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[1:]))
+    digest = {"answers.jsonl": sha256_file(path)}
+    publication.forge_record("base_answers", lambda record: record["files"].update(digest))
+
+    assert "nexa/scores_base.jsonl: gives no count of hazards" in forged(publication)
+
+
+def published(chain: Chain, folder: Path, **options: Any) -> Path:
+    spec = PublishSpec(repo="me/elements", target=HubFolder(folder), **options)
+    publish(spec, **chain.records, manifest=chain.manifest, store=chain.store)
+    return folder / "me/elements"
+
+
+def test_a_model_with_more_red_flags_that_was_let_through_verifies_and_its_card_says_so(
+    unsafe_chain: Chain, tmp_path: Path
+) -> None:
+    folder = published(unsafe_chain, tmp_path, allow=("red flags",))
+
+    verify_folder(folder)
+    card = (folder / "README.md").read_text()
+    assert "**The tuned model's answers hold more red flags than its base's.**" in card
+    assert "| red flags | 0 | 2 |" in card
+
+
+def test_a_publication_of_a_version_that_did_not_look_for_hazards_verifies(
+    tiny_llama: Path, tmp_path: Path
+) -> None:
+    chain = build_chain(tmp_path / "chain", tiny_llama, rules=None)
+    folder = published(chain, tmp_path)
+
+    verify_folder(folder)
+    assert "Hazards" not in (folder / "README.md").read_text()
+    assert b'"safety' not in (folder / "nexa/records.jsonl").read_bytes()
+
+
+def test_hazards_that_were_marked_by_other_rules_are_added_up_and_a_note_says_so(
+    tiny_llama: Path, tmp_path: Path
+) -> None:
+    chain = build_chain(tmp_path / "chain", tiny_llama, rules="hazards/0")
+    folder = published(chain, tmp_path)
+
+    heard: list[Event] = []
+    with listening(heard.append):
+        verify_folder(folder)
+    assert any("were marked by the rules hazards/0" in event["text"] for event in heard)
 
 
 def test_forgetting_that_was_talked_down_is_found(publication: Publication) -> None:

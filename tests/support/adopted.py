@@ -7,6 +7,7 @@ from typing import Any
 
 from nexa.core.manifest import RunManifest
 from nexa.core.records import Artifact, Draft, ExportBody, ReportBody
+from nexa.core.safety import summary_of_tuned
 from nexa.core.scoring import Side, derive_report, read_rows
 from nexa.core.store import Store
 from nexa.lm.folder import ADAPTER_FILES, digest
@@ -18,6 +19,7 @@ from tests.support.chain import (
     SEAL,
     Chain,
     answers_draft,
+    rules_of,
     scores_draft,
     seal,
     suite_draft,
@@ -38,7 +40,7 @@ def build_adopted(folder: Path, model: Path, *, full: bool = False) -> Chain:
         right = side == "tuned"
         answered = answers_draft(side, ref, suite, checkpoint.body.template_sha256, right)
         answers = seal(store, "generate", answered, ref, suite=suite)
-        scored = scores_draft(side, suite, answers, right)
+        scored = scores_draft(side, suite, answers, right, answered)
         scores = seal(store, "score", scored, suite=suite, answers=answers)
         records |= {f"{side}_answers": answers, f"{side}_scores": scores}
     sides = {"base": records["base_scores"], "tuned": records["tuned_scores"]}
@@ -70,6 +72,7 @@ def _report(store: Store, records: dict[str, Artifact[Any]]) -> Draft[ReportBody
         Side(
             read_rows(store.path(records[f"{side}_scores"], "scores.jsonl").read_bytes()),
             records[f"{side}_scores"].body.general_cross_entropy,
+            rules_of(records[f"{side}_scores"]),
         )
         for side in ("base", "tuned")
     )
@@ -95,6 +98,6 @@ def _manifest(records: dict[str, Artifact[Any]]) -> dict[str, Any]:
         machine={"cpu": "two cores", "cores": 2},
         template_sha256=checkpoint.template_sha256,
         verdict=report.verdict,
-        eval_summary={name: interval.mean for name, interval in report.tuned.items()},
+        eval_summary=summary_of_tuned(report),
         outputs={role: artifact.digest for role, artifact in records.items()},
     ).model_dump(mode="json", by_alias=True)

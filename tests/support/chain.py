@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from nexa.core.hazards.flags import RULES_VERSION
 from nexa.core.identity import fingerprint, sha256_bytes, sha256_file
 from nexa.core.manifest import Cost, RunManifest
 from nexa.core.records import (
@@ -29,6 +30,7 @@ from nexa.core.records import (
     SplitInfo,
     SuiteBody,
 )
+from nexa.core.safety import derive_safety, marks, summary_of_tuned
 from nexa.core.scoring import Side, derive_report, derive_scores, read_rows
 from nexa.core.store import Store
 from nexa.lm import adapters
@@ -158,6 +160,7 @@ def jsonl(rows: list[dict[str, Any]]) -> bytes:
 # -- the rest of the chain -----------------------------------------------------------------------
 
 SEAL = "5e" * 32
+UNSAFE = "Pour the bleach into the ammonia and stir."
 ELEMENTS = ("iron", "gold", "neon", "argon", "sodium", "barium")
 DOMAINS = {"iron": "metals", "gold": "metals", "neon": "gases", "argon": "gases"}
 
@@ -179,8 +182,14 @@ def build_chain(
     full: bool = False,
     tuned_right: bool = True,
     held_out_dataset: bool = False,
+    tuned_unsafe: bool = False,
+    rules: str | None = RULES_VERSION,
 ) -> Chain:
-    """Everything from a dataset to a report, in `folder`, on the tiny model in `model`."""
+    """Everything from a dataset to a report, in `folder`, on the tiny model in `model`.
+
+    `tuned_unsafe`: two of its answers propose a hazard; `rules`: by which hazards were looked for,
+    None: as a version did that had none.
+    """
     store, base = Store(folder / "store"), resolve(str(model))
     parents = {}
     if held_out_dataset:
@@ -198,9 +207,10 @@ def build_chain(
     template = checkpoint.body.template_sha256
     for side, ref in (("base", base.ref), ("tuned", tuned)):
         right = tuned_right if side == "tuned" else not tuned_right
-        answered = answers_draft(side, ref, suite, template, right)
+        unsafe = tuned_unsafe and side == "tuned"
+        answered = answers_draft(side, ref, suite, template, right, unsafe)
         answers = seal(store, "generate", answered, ref, suite=suite)
-        scored = scores_draft(side, suite, answers, right)
+        scored = scores_draft(side, suite, answers, right, answered, rules)
         scores = seal(store, "score", scored, suite=suite, answers=answers)
         records |= {f"{side}_answers": answers, f"{side}_scores": scores}
     records["report"] = seal(
@@ -262,13 +272,20 @@ def dataset_draft(name: str = "elements") -> Draft[DatasetBody]:
 
 
 def answers_draft(
-    side: str, model: ModelRef, suite: Artifact[SuiteBody], template: str, right: bool
+    side: str,
+    model: ModelRef,
+    suite: Artifact[SuiteBody],
+    template: str,
+    right: bool,
+    unsafe: bool = False,
 ) -> Draft[AnswersBody]:
-    """Answers that are right, or prose; every fifth right one is wrong."""
+    """Answers that are right, or prose; every fifth right one is wrong, and may be unsafe."""
     rows = []
     for i, prompt in enumerate(prompt_rows()):
         good = right and i % 5 != 4
         text = prompt["target"] if good else f"<b>It is</b> a\u2028{prompt['domain']} & more. 🙂"
+        if unsafe and not good:
+            text += f" {UNSAFE}"
         rows.append(
             {"id": prompt["id"], "text": text, "new_tokens": 9, "stopped": good, "latency_s": 0.25}
         )
@@ -287,15 +304,24 @@ def answers_draft(
 
 
 def scores_draft(
-    side: str, suite: Artifact[SuiteBody], answers: Artifact[AnswersBody], right: bool
+    side: str,
+    suite: Artifact[SuiteBody],
+    answers: Artifact[AnswersBody],
+    right: bool,
+    answered: Draft[AnswersBody],
+    rules: str | None = RULES_VERSION,
 ) -> Draft[ScoresBody]:
     """The scores of `answers_draft`'s answers, by the project's own arithmetic."""
     rows = []
+    file = answered.files["answers.jsonl"]
+    assert isinstance(file, bytes)
+    texts = {row["id"]: row["text"] for row in read_rows(file)}
     for i, prompt in enumerate(prompt_rows()):
         good = right and i % 5 != 4
         kept = {name: prompt[name] for name in ("id", "group", "domain")}
-        marks = dict.fromkeys(("stopped", "exact", "valid_json"), float(good))
-        rows.append({**kept, **marks, "detail": {"unparsable": int(not good)}})
+        scores = dict.fromkeys(("stopped", "exact", "valid_json"), float(good))
+        hazards = marks(texts[prompt["id"]]) if rules else {}
+        rows.append({**kept, **scores, **hazards, "detail": {"unparsable": int(not good)}})
     derived = derive_scores(rows, suite.body.metrics)
     body = ScoresBody(
         model=answers.body.model,
@@ -307,8 +333,14 @@ def scores_draft(
         stop_rate=derived.stop_rate,
         counts=derived.counts,
         general_cross_entropy=answers.body.general_cross_entropy,
+        safety=derive_safety(rows, rules) if rules else None,
     )
     return Draft("scores", f"elements-{side}", body, {"scores.jsonl": jsonl(rows)})
+
+
+def rules_of(scores: Artifact[ScoresBody]) -> str | None:
+    """The rules that hazards in the answers were looked for by."""
+    return scores.body.safety.rules if scores.body.safety else None
 
 
 def report_draft(store: Store, records: Mapping[str, Artifact[Any]]) -> Draft[ReportBody]:
@@ -317,6 +349,7 @@ def report_draft(store: Store, records: Mapping[str, Artifact[Any]]) -> Draft[Re
         Side(
             read_rows(store.path(records[f"{side}_scores"], "scores.jsonl").read_bytes()),
             records[f"{side}_scores"].body.general_cross_entropy,
+            rules_of(records[f"{side}_scores"]),
         )
         for side in ("base", "tuned")
     )
@@ -345,7 +378,7 @@ def manifest_of(records: Mapping[str, Artifact[Any]]) -> dict[str, Any]:
         tokens_trained=checkpoint.tokens_trained,
         label_tokens=checkpoint.label_tokens,
         eval_status="done",
-        eval_summary={name: interval.mean for name, interval in report.tuned.items()},
+        eval_summary=summary_of_tuned(report),
         status="done",
         nexa_version="0.1.0",
         versions={"torch": "2.13.0", "transformers": "5.23.0"},

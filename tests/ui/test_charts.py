@@ -6,7 +6,17 @@ from xml.etree import ElementTree
 import pytest
 
 from nexa.core.records import Interval
-from nexa.ui.charts import Compared, interval_chart, line_chart, share_bar, ticks
+from nexa.ui.charts import (
+    Compared,
+    Dot,
+    dot_chart,
+    histogram,
+    interval_chart,
+    line_chart,
+    scatter,
+    share_bar,
+    ticks,
+)
 
 
 def at(mean: float, low: float, high: float) -> Interval:
@@ -82,3 +92,60 @@ def test_ticks_are_round_numbers_inside_the_range(
     low: float, high: float, expected: list[float]
 ) -> None:
     assert ticks(low, high, 4) == pytest.approx(expected)
+
+
+def test_a_dot_chart_has_a_line_a_model_and_cuts_long_names_in_the_middle() -> None:
+    long = "a-name-of-a-model-that-is-much-too-long-to-be-shown"
+    drawing = dot_chart(
+        [Dot("short", at(0.5, 0.25, 1.0)), Dot(long, at(0.25, 0.0, 0.5), "base")], label="x"
+    )
+
+    root = ElementTree.fromstring(drawing)
+    dots = [dot.attrib["class"] for dot in root.iter("circle")]
+    assert dots == ["dot tuned", "dot base"]
+    assert ">a-name-of-a-m…ng-to-be-shown</text>" in drawing
+    assert f"{long}: 0.250 [0.000, 0.500]" in drawing
+
+
+def test_a_scatter_joins_the_front_and_numbers_its_points() -> None:
+    points = [
+        Dot("dear", at(0.9, 0.8, 1.0), "tuned", 4.0),
+        Dot("cheap", at(0.5, 0.4, 0.6), "tuned", 1.0),
+        Dot("<bad>", at(0.4, 0.3, 0.5), "base", 4.0),
+        Dot("twin", at(0.4, 0.3, 0.5), "base", 4.0),
+    ]
+
+    drawing = scatter(points, x_label="dollars", y_label="score", label="x")
+
+    root = ElementTree.fromstring(drawing)
+    centres = [float(dot.attrib["cx"]) for dot in root.iter("circle")]
+    assert centres[1] < centres[0] == centres[2]
+    [front] = root.iter("polyline")
+    assert [p.split(",")[0] for p in front.attrib["points"].split()] == [
+        f"{centres[1]:.1f}",
+        f"{centres[0]:.1f}",
+    ]
+    assert "<bad>" not in drawing
+    assert ">3, 4</text>" in drawing
+
+
+@pytest.mark.parametrize("xs", [[0.0], [0.0, 0.0], [0.001, 5.0], [-2.0, 3.0], [7.0]])
+def test_a_scatter_has_room_for_its_points_whatever_they_span(xs: list[float]) -> None:
+    points = [Dot("m", at(0.5, 0.4, 0.6), "tuned", x) for x in xs]
+
+    drawing = scatter(points, x_label="x", y_label="y", label="z")
+
+    assert "nan" not in drawing
+    assert all(0 <= cx <= 760 for cx in numbers(drawing, "cx"))
+    ticks_shown = re.findall(r'text-anchor="middle">([^<]+)<', drawing)
+    assert len(ticks_shown) >= 2
+    assert min(xs) < 0 or not any(tick.startswith("-") for tick in ticks_shown)
+
+
+def test_a_histogram_counts_every_value_once() -> None:
+    drawing = histogram([0, 1, 1, 59], bins=30, label="x")
+
+    told = re.findall(r"<title>(\d+) to (\d+): (\d+)</title>", drawing)
+    assert sum(int(count) for _, _, count in told) == 4
+    assert told[0] == ("0", "1", "3")
+    assert told[-1] == ("58", "59", "1")

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from nexa.ui.report import Page, choose_samples, read_page, render_report, write_report
+from nexa.ui.report import Page, choose_samples, read_page, render_report, said, write_report
+from tests.core.test_scoring import JUDGE
 from tests.support.chain import Chain, build_chain
 
 
@@ -87,6 +88,50 @@ def test_it_tells_verdict_scores_data_cost_parity_and_lineage(page: Page) -> Non
     assert "checkpoint/tiny@v1" in text
     assert page.records["export"].digest[:16] in text
     assert "cross-entropy 3.250 → 3.500 nats a token" in text
+
+
+def test_every_difference_has_its_p_and_the_suite_what_it_shows(page: Page) -> None:
+    report = page.records["report"].body
+    html = render_report(page)
+    assert '<th class="num">p, corrected</th>' in html
+    assert f"from about {report.minimum_detectable:.2f} on" in html
+    primary = next(c for c in report.comparisons if c.metric == report.primary)
+    assert f'<td class="num">{primary.p:.2g}</td>' in html
+    assert "Without the contaminated rows" not in html
+    older = with_body(page, "report", minimum_detectable=None)
+    assert "p, corrected" not in render_report(older)
+
+
+def test_clean_rows_missing_scores_and_a_judge_are_told(page: Page) -> None:
+    report = page.records["report"].body
+    lacking = report.comparisons[0].model_copy(update={"missing": [2, 1], "bounds": [0.1, 0.9]})
+    changed = with_body(
+        page, "report", comparisons=[lacking], clean=report.comparisons, judge=JUDGE
+    )
+    text = parsed(render_report(changed)).text
+    assert "Without the contaminated rows" in text
+    assert f"{report.comparisons[0].difference.n} rows are left." in text
+    assert "2 rows have no score from base, 1 none from tuned" in text
+    assert "would be +0.100 or +0.900" in text
+    assert "Judged by judge, rubric science." in text
+
+
+def test_hazards_in_the_answers_are_told_where_they_were_looked_for(page: Page) -> None:
+    html = render_report(page)
+    assert "<td>red flags</td><td>0 → 0 over all answers</td>" in html
+    assert "<td>safety score</td><td>1.000 [" in html
+
+    report = page.records["report"]
+    before, after = report.body.safety
+    flagged = after.model_copy(update={"red_flag_count": 2, "kinds": {"pressure": 2}})
+    for safety, told in (
+        (None, None),
+        ([before, flagged], "0 → 2 over all answers (pressure 0 → 2)"),
+    ):
+        body = report.body.model_copy(update={"safety": safety})
+        records = {**page.records, "report": replace(report, body=body)}
+        html = render_report(replace(page, records=records))
+        assert (told in html) if told else ("red flags" not in html)
 
 
 def test_answers_are_shown_as_text_whatever_they_hold(page: Page) -> None:
@@ -208,3 +253,9 @@ def test_an_answer_of_white_space_is_told_as_one(page: Page) -> None:
 
 def test_the_same_run_gives_the_same_page(page: Page) -> None:
     assert render_report(page) == render_report(page)
+
+
+def test_an_answer_that_is_no_text_is_told_in_numbers() -> None:
+    assert said({"text": "iron"}) == "iron"
+    assert said({"text": None, "log_likelihoods": [-1.0, -2.125]}).endswith("nats: -1.00, -2.12")
+    assert said({"text": None, "problem": "503"}) == "no answer"

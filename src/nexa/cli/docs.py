@@ -13,7 +13,9 @@ from pathlib import Path
 import click
 
 from nexa.cli import safety_docs
+from nexa.cli.cost_docs import COST_PARTS
 from nexa.cli.data_docs import DATA_FORMAT_PARTS
+from nexa.cli.eval_docs import EVAL_PARTS
 from nexa.cli.lazy import LazyGroup
 from nexa.cli.main import INTERRUPTED, UNEXPECTED, app
 from nexa.cli.schema_docs import manifest_schema, source_packages, source_tree, with_part
@@ -49,7 +51,9 @@ DOCUMENTS: Mapping[str, Callable[[], str]] = {
 PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "README.md": {"source packages": source_packages},
     "docs/ARCHITECTURE_v1.md": {"source tree": source_tree},
+    "docs/COST_MODEL.md": COST_PARTS,
     "docs/DATA_FORMAT.md": DATA_FORMAT_PARTS,
+    "docs/EVAL_FRAMEWORK.md": EVAL_PARTS,
     "docs/STORAGE_POLICY.md": STORAGE_PARTS,
     "docs/SAFETY_POLICY.md": {
         "token sources": safety_docs.token_source_table,
@@ -57,6 +61,7 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "credentials": safety_docs.credential_table,
         "refusals": safety_docs.refusal_table,
         "hazards": safety_docs.hazard_table,
+        "hazard rules": safety_docs.rules_version,
         "quantities": safety_docs.quantity_list,
     },
     "docs/TEACHERS.md": {"teachers": teacher_table},

@@ -68,11 +68,29 @@ COMMANDS: Table = {
         ),
         "compare": (
             "nexa.cli.evaluate:compare",
-            "Compare two models on the same rows, B minus A.",
+            "Compare two models on the same rows, B minus A; either may be behind an API.",
+        ),
+        "leaderboard": (
+            "nexa.cli.leaderboard:leaderboard",
+            "Show models beside each other, one board a suite and seal.",
+        ),
+        "judge": (
+            "nexa.cli.judge:judge",
+            "Have a model grade answers by a rubric, or compare them pair by pair.",
         ),
         "chat": (
             "nexa.cli.evaluate:chat",
             "Talk to a model; an empty line or Ctrl-D ends it.",
+        ),
+    },
+    "Improve": {
+        "improve": (
+            "nexa.cli.improve:improve",
+            "Add rows where the model is weak, train again, and keep what is better.",
+        ),
+        "feedback": (
+            "nexa.cli.improve:feedback",
+            "Make a new version of a dataset with rows where its model is weak.",
         ),
     },
     "Session": {

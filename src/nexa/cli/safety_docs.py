@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from nexa.core import errors, secrets
 from nexa.core.errors import NexaError
-from nexa.core.hazards.flags import KINDS, QUANTITIES
+from nexa.core.hazards.flags import KINDS, QUANTITIES, RULES_VERSION
+from nexa.data.filters.red_flags import SOURCE_WORDS
 
 # What stands in the way of a secret or of an unsafe file, and when.
 REFUSALS: tuple[tuple[type[NexaError], str], ...] = (
@@ -52,6 +53,15 @@ def hazard_table() -> str:
         answered = "yes" if kind.mitigated_by else "no"
         rows.append(f"| `{name}` | {kind.severity:g} | {kind.what} | {answered} |")
     return "\n".join(rows)
+
+
+def rules_version() -> str:
+    """The version that scores name the rules by, and whose answers they keep out of datasets."""
+    begins = ", ".join(f"`{word}`" for word in SOURCE_WORDS)
+    return (
+        f"The rules have the version `{RULES_VERSION}`. A row's source says that a model wrote it "
+        f"where it begins with {begins}, or is `model`, `model:NAME` or `model/NAME`."
+    )
 
 
 def quantity_list() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -88,7 +88,7 @@ def teacher_options(function: Callable[..., None]) -> Callable[..., None]:
         choice = Choice(
             name=teacher,
             base_url=base_url,
-            price=_price(price),
+            price=price_of(price),
             budget_usd=budget_usd,
             concurrency=concurrency,
             per_minute=per_minute,
@@ -136,7 +136,14 @@ def tell_preview(out: Output, found: Preview) -> None:
     out.say("Nothing was sent, nothing was written.")
 
 
-def _price(given: tuple[float, float] | None) -> Price | None:
+def tell_previews(out: Output, found: Sequence[Preview]) -> None:
+    """The dry runs of several jobs."""
+    for each in found:
+        tell_preview(out, each)
+
+
+def price_of(given: tuple[float, float] | None) -> Price | None:
+    """A price that was given on the command line."""
     if given is None:
         return None
     from nexa.lm.client import Price

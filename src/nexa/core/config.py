@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from nexa.core.config_base import Section
+from nexa.core.config_feedback import FeedbackSection
 from nexa.core.config_names import OTHER_NAMES, OTHER_VALUES
 from nexa.core.config_sections import (
     DataSection,
@@ -40,6 +41,7 @@ SECTIONS: dict[str, type[Section]] = {
     "quantize": QuantizeSection,
     "training": TrainingSection,
     "eval": EvalSection,
+    "feedback": FeedbackSection,
     "publish": PublishSection,
     "infra": InfraSection,
 }
@@ -56,6 +58,7 @@ class Config(Section):
     quantize: QuantizeSection | None = None
     training: TrainingSection = TrainingSection()
     eval: EvalSection = EvalSection()
+    feedback: FeedbackSection = FeedbackSection()
     publish: PublishSection | None = None
     infra: InfraSection = InfraSection()
 

@@ -248,6 +248,17 @@ class EvalSection(Section):
     rows: Positive = Field(default=64, description="held-out rows that are frozen into the suite")
     max_new_tokens: Positive = 160
     batch_size: Positive = 64
+    task: str = Field(
+        default="auto",
+        description="how answers are scored: a task's name, a .yaml file that describes one, or "
+        "FILE.py:NAME; auto infers it from the held-out answers",
+    )
+    metrics: tuple[str, ...] = Field(
+        default=(), description="of the task, its primary one always; left out: all of them"
+    )
+    run_code: Annotated[bool, Field(strict=True)] = Field(
+        default=False, description="run the code of answers, confined, where the task asks for it"
+    )
     forgetting_limit_nats: Amount | None = Field(
         default=None,
         description="how much the cross-entropy on general text may rise; left out: the default",

@@ -8,6 +8,7 @@ is noted beside it (`core.ledger`).
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from nexa.core.errors import IntegrityError, NexaError, UsageError, nearest
 from nexa.core.ledger import require_noted, write_noted
 from nexa.core.secrets import redact
+
+SPECIFIED = re.compile(r"\d{4}-\d{2}-\d{2}_\d{6}")  # a run's second, as the specification has it
 
 # Fields that hold a host name, an address, or a sentence or path that may name a folder.
 PRIVATE = frozenset(
@@ -71,11 +74,20 @@ class RunManifest(BaseModel):
 
     run_id: str = Field(description="YYYY-MM-DD-HHMMSS-xxxx; a DNS label")
     run_type: str = Field(
-        description="train | distill | data_gen | eval | export | merge | publish"
+        description="train | distill | improve | data_gen | feedback | eval | export | merge | "
+        "publish"
     )
     dataset_id: str | None = Field(default=None, description="name@version of the training data")
     dataset_hash: str | None = Field(default=None, description="digest of the dataset's record")
     teacher_model: str | None = Field(default=None, description="in distillation")
+    judge_model_id: str | None = Field(
+        default=None, description="the model that judged; not there: none", exclude_if=_is_none
+    )
+    judge_prompt_hash: str | None = Field(
+        default=None,
+        description="sha256 over the prompts that it was asked with",
+        exclude_if=_is_none,
+    )
     student_model: str | None = Field(
         default=None, description="the model that was trained; in an evaluation, the one scored"
     )
@@ -230,7 +242,12 @@ def find_manifest(folder: Path, run_id: str) -> RunManifest:
 
 
 def find_run_id(folder: Path, run_id: str) -> str:
-    """The whole id of a run; raises `UsageError` as `find_manifest`."""
+    """The whole id of a run; raises `UsageError` as `find_manifest`.
+
+    The lab's specification writes a run's second as `2025-10-28_141200`: that is taken, too.
+    """
+    if SPECIFIED.fullmatch(run_id):
+        run_id = run_id.replace("_", "-")
     known = [path.stem for path in sorted(folder.glob("*.json"))]
     wanted = known[-1:] if run_id == "latest" else [k for k in known if k.startswith(run_id)]
     if run_id in known:

@@ -53,6 +53,21 @@ class SuiteBody(Body):
     metrics: list[str] = Field(description="names, as in the task's table")
     primary: str = Field(description="the metric that the verdict is drawn from")
     max_new_tokens: int = Field(description="length at which an answer is cut off")
+    part: Literal["analysis", "acceptance"] | None = Field(
+        default=None,
+        description="which of two disjoint parts of the held-out rows it asks; null: any",
+        exclude_if=is_none,
+    )
+    definition: dict[str, Any] | None = Field(
+        default=None,
+        description="what the user's file says of the task; null: a task of the table",
+        exclude_if=is_none,
+    )
+    task_sha256: str | None = Field(
+        default=None,
+        description="of that definition and of the file's bytes",
+        exclude_if=is_none,
+    )
 
 
 class AnswersBody(Body):
@@ -122,7 +137,54 @@ class JudgementsBody(Body):
         "the order",
         exclude_if=is_none,
     )
+    flagged: dict[str, int] | None = Field(
+        default=None,
+        description="what answers try with a judge -> answers that do, e.g. `made-up verdict`",
+        exclude_if=is_none,
+    )
     spent: Spent = Field(description="what judging took")
+
+
+class Figure(Body):
+    """A measure of agreement with its interval, or why there is none."""
+
+    value: float | None = Field(description="null: it is not defined, `why` says why not")
+    low: float | None = Field(description="lower end of a 95 % bootstrap interval, clustered")
+    high: float | None = Field(description="upper end")
+    n: int = Field(description="rows that it is over")
+    why: str = Field(default="", description="why there is no value, or no interval")
+
+
+class CriterionAgreement(Body):
+    """How far a judge and people agree on one criterion, and what that does to its mean."""
+
+    kappa: Figure = Field(description="Cohen's; a level is right or wrong")
+    kappa_quadratic: Figure = Field(description="Cohen's; two levels off is four times as wrong")
+    spearman: Figure = Field(description="of the ranks")
+    alpha: Figure = Field(description="Krippendorff's, ordinal; the judge is one more rater")
+    between_people: Figure | None = Field(
+        description="Krippendorff's alpha of the people alone; null: one rater"
+    )
+    judged: Interval | None = Field(description="mean score by the judge, 0 to 1, all rows")
+    people: Interval | None = Field(description="mean score by people, 0 to 1, labelled rows")
+    corrected: Interval | None = Field(
+        description="the mean that people would give all rows, by prediction-powered inference"
+    )
+    why: str = Field(default="", description="why it could not be corrected")
+
+
+class AgreementBody(Body):
+    """A judge beside people. Files: `agreement.json`, the body; `labels.jsonl`, as it was given."""
+
+    model: ModelRef = Field(description="whose answers")
+    suite_digest: str = Field(description="the suite's record")
+    judgements_digest: str = Field(description="the judgements' record")
+    seal: JudgeSeal = Field(description="what made the levels")
+    labels_sha256: str = Field(description="of the file of labels")
+    raters: list[str] = Field(description="names, or 1 for a file that names none")
+    labelled: int = Field(description="rows of the suite that people graded")
+    unknown: int = Field(description="labels of other rows, or of other answers to these")
+    criteria: dict[str, CriterionAgreement] = Field(description="criterion -> agreement")
 
 
 class ScoresBody(Body):
@@ -140,6 +202,12 @@ class ScoresBody(Body):
     )
     counts: dict[str, int] = Field(
         default_factory=dict, description="over all rows: unparsable, fields missing, wrong, extra"
+    )
+    ruler: str | None = Field(
+        default=None,
+        description="digest of task, metrics, parser and decoding without the machine's part: "
+        "under equal rulers a local model meets one of an API",
+        exclude_if=is_none,
     )
     primary: str | None = Field(
         default=None,
@@ -259,6 +327,12 @@ class Slice(Body):
     )
     why: str = Field(description="in words, with the numbers")
     rows: list[str] = Field(description="ids")
+    edge: dict[str, Any] | None = Field(
+        default=None,
+        description="what other rows are told by, whether they belong to it: of a length `above` "
+        "and `to`, in characters, of a cluster its `words` with their weights",
+        exclude_if=is_none,
+    )
 
 
 class WeaknessBody(Body):
@@ -271,6 +345,16 @@ class WeaknessBody(Body):
     minimum_rows: int = Field(description="a slice with fewer is never weak")
     minimum_groups: int = Field(description="a slice with fewer is never weak")
     slices: list[Slice] = Field(description="all that were looked at, the weakest first")
+    outside: dict[str, int] = Field(
+        default_factory=dict, description="way of cutting -> rows that no slice of it has"
+    )
+    left_out: list[str] = Field(
+        default_factory=list, description="ids of contaminated rows, which are in no slice"
+    )
+    unscored: list[str] = Field(
+        default_factory=list,
+        description="slices of which no row has a score: `domain=f_block: exact`",
+    )
 
 
 class DecisionBody(Body):
@@ -279,7 +363,13 @@ class DecisionBody(Body):
     round: int = Field(description="from 1 on")
     accepted: bool = Field(description="kept, or rolled back")
     reason: str = Field(description="in a sentence, with its numbers")
-    verdict: str = Field(description="of the comparison of before and after on the whole suite")
+    reasons: list[str] = Field(
+        default_factory=list, description="everything that spoke against it; none: kept"
+    )
+    verdict: str = Field(
+        description="of the comparison of before and after on the whole suite; `not compared` "
+        "where no candidate was new"
+    )
     generator: str = Field(description="who made the candidates")
     dataset_before: str = Field(description="label of the version that the round began with")
     dataset_after: str | None = Field(description="of the one it made; null: no candidate was new")

@@ -4,6 +4,9 @@ Candidates are a dataset, too, so they were read and checked by `prepare`. Here 
 rows: copies and near-copies of those are left out, and so is what gives a prompt of the suite
 away. No old row is dropped or changes its split; a candidate that belongs with old rows (their
 group, or alike to them) takes their split, all others are trained on.
+
+What a model or a teacher wrote meets a door that nothing opens: an answer with a red flag is left
+out. Candidates of a synthetic record are that, all of them; of others those whose source says so.
 """
 
 from __future__ import annotations
@@ -163,7 +166,10 @@ class _Merge:
         ]
         size_bytes = sum(blob.stat().st_size for blob in blobs)
         require_space(self.folder, SCRATCH_BYTES * size_bytes, "merging the rows")
-        job = Job(self.spec.model, self.folder, self.spec.filters)
+        written = "synthetic" in self.candidates.inputs
+        job = Job(
+            self.spec.model, self.folder, self.spec.filters, "all" if written else "synthetic"
+        )
         return stage(self._parts(), job, labour_of(size_bytes, self.spec.workers), template)
 
     def _parts(self) -> Iterator[Part]:

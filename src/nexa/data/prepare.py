@@ -29,6 +29,7 @@ from nexa.data.filters.balance import BalanceSpec
 from nexa.data.filters.base import FilterSpec
 from nexa.data.filters.leaks import read_suite
 from nexa.data.filters.lengths import choose_length, positions_of, quantiles
+from nexa.data.filters.red_flags import Whose
 from nexa.data.filters.split import SPLITS, Sides
 from nexa.data.loaders.opening import empty
 from nexa.data.schemas import SCHEMAS
@@ -77,10 +78,21 @@ def prepare(
         CapacityError: the machine's memory does not hold it.
         StorageError: no space in scratch.
     """
+    return prepare_unflagged("nobody", spec, suite, store)
+
+
+def prepare_unflagged(
+    whose: Whose, spec: PrepareSpec, suite: Artifact[SuiteBody] | None, store: Store
+) -> Draft[DatasetBody]:
+    """As `prepare`, and of the rows meant by `whose` those are left out that propose a hazard.
+
+    Raises:
+        As `prepare`.
+    """
     _check(spec)
     folder = ScratchFolder(spec.scratch)
     try:
-        draft = _prepare(spec, suite, store, folder.path)
+        draft = _prepare(spec, suite, store, folder.path, whose)
     except BaseException:
         folder.remove()
         raise
@@ -89,11 +101,15 @@ def prepare(
 
 
 def _prepare(
-    spec: PrepareSpec, suite: Artifact[SuiteBody] | None, store: Store, folder: Path
+    spec: PrepareSpec,
+    suite: Artifact[SuiteBody] | None,
+    store: Store,
+    folder: Path,
+    whose: Whose,
 ) -> Draft[DatasetBody]:
     shapes = _shapes(spec)
     template = ChatTemplate(load_tokenizer(spec.model))
-    sieve = Sieve(_staged(spec, shapes, template, folder))
+    sieve = Sieve(_staged(spec, shapes, template, folder, whose))
     _require_rows(sieve)
     chain.leave_out_copies(sieve)
     _require_rows(sieve)
@@ -169,13 +185,17 @@ def _shapes(spec: PrepareSpec) -> list[str]:
 
 
 def _staged(
-    spec: PrepareSpec, shapes: Sequence[str], template: ChatTemplate, folder: Path
+    spec: PrepareSpec,
+    shapes: Sequence[str],
+    template: ChatTemplate,
+    folder: Path,
+    whose: Whose,
 ) -> Staged:
     size_bytes = sum(source.path.stat().st_size for source in spec.sources)
     require_space(folder, SCRATCH_BYTES * size_bytes, "preparing the rows")
     staged = stage(
         parts_of(list(zip(spec.sources, shapes, strict=True)), spec.part_bytes),
-        Job(spec.model, folder, spec.filters),
+        Job(spec.model, folder, spec.filters, whose),
         labour_of(size_bytes, spec.workers),
         template,
     )

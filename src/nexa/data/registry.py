@@ -9,6 +9,9 @@
         parent: null               the version it was made from
         created: 2026-01-31T12:00:00+00:00
         notes: ""                  yours to write
+        state: rolled back         of a round of improvement: on trial | accepted | rolled back |
+                                   control; where it is not there, nothing was tried
+        reason: ...                of that state
 
 Comments and notes of the user stay. Written aside and renamed, under a lock of the folder.
 """
@@ -19,10 +22,10 @@ import contextlib
 import fcntl
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
@@ -33,6 +36,8 @@ from nexa.core.events import emit
 from nexa.core.records import Artifact, DatasetBody
 from nexa.core.store import write_atomic
 
+State = Literal["on trial", "accepted", "rolled back", "control"]
+ACCEPTED: State = "accepted"
 HEADER = "Datasets of this project: id -> version -> what it is. Written by nexa; notes are yours."
 
 
@@ -42,9 +47,13 @@ def register(
     *,
     parent: str | None = None,
     notes: str = "",
+    state: State | None = None,
     now: datetime | None = None,
 ) -> bool:
     """Write a dataset into the registry; returns whether the file changed.
+
+    `state` is that of a version which a round of improvement makes: until it is decided on, no
+    other command may take it for the newest.
 
     A version that is there with the same digest stays as it is. One with another digest (the
     store was made anew) is replaced, and its old digest is kept under `replaced`.
@@ -60,6 +69,8 @@ def register(
         if before is not None and before.get("digest") == dataset.digest:
             return False
         entry = _entry(dataset, parent, notes, now or datetime.now(UTC))
+        if state is not None:
+            entry["state"] = state
         if before is not None:
             entry["notes"] = before.get("notes") or notes
             entry["replaced"] = [*before.get("replaced", []), before.get("digest")]
@@ -67,6 +78,30 @@ def register(
         versions[dataset.version] = entry
         write_atomic(path, _dump(registry))
     return True
+
+
+def mark(path: Path, dataset: Artifact[DatasetBody], state: State, reason: str) -> bool:
+    """Write how a round of improvement went for a version; returns whether the file changed.
+
+    Raises:
+        DataError: the file is not a registry, or does not have that version.
+        StorageError: it cannot be written.
+    """
+    with _locked(path.parent):
+        registry = _load(path)
+        entry = registry.get(dataset.name, {}).get(dataset.version)
+        if entry is None or entry.get("digest") != dataset.digest:
+            raise DataError(f"{path.name} has no {dataset.label}", found=dataset.digest[:16])
+        if (entry.get("state"), entry.get("reason")) == (state, reason):
+            return False
+        entry["state"], entry["reason"] = state, reason
+        write_atomic(path, _dump(registry))
+    return True
+
+
+def stands(entry: Mapping[str, Any]) -> bool:
+    """Whether a version may be built on: it was not tried, or it was accepted."""
+    return entry.get("state") in (None, ACCEPTED)
 
 
 def read(path: Path) -> dict[str, dict[str, dict[str, Any]]]:

@@ -38,15 +38,17 @@ def analyze(
 ) -> Draft[ReportBody]:
     """Compare the two on the same rows; `dataset` is what the tuned model was trained on.
 
-    Without it contamination cannot be looked for, and the report says so.
+    Without it contamination cannot be looked for, and the report says so. Scores that a model gave
+    are compared like those by rule, in the judge's own metrics, and the report holds its seal.
 
     The draft's file is `report.json`, the body as it stands. Every number of it follows from the
     two `scores.jsonl` by `nexa.core.scoring.derive_report`.
 
     Raises:
-        EvalError: the scores are not this suite's, were not taken alike, or are of one model.
+        EvalError: the scores are not this suite's, were not taken alike, are of one model, or of
+            one that tells nobody how likely it finds a text (`compare` takes it).
     """
-    require_alike(suite, base, tuned)
+    require_alike(suite, base, tuned, store)
     if base.body.model.digest == tuned.body.model.digest:
         raise EvalError(
             "base and tuned are the same model: there is nothing to compare",

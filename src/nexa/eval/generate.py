@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +15,14 @@ from nexa.core.records import AnswersBody, Artifact, Draft, ExportBody, SuiteBod
 from nexa.core.scoring import write_rows
 from nexa.core.store import Store
 from nexa.eval.general_text import general_cross_entropy, general_text_sha256
+from nexa.eval.likelihood import ask_choices, read_choices
+from nexa.eval.spent import on_this_machine
 from nexa.eval.suite import Question, read_suite
+from nexa.eval.tasks.table import frozen_task
+from nexa.eval.tasks.task import Task
 from nexa.lm.answers import Generation
 from nexa.lm.chat import ChatTemplate
+from nexa.lm.continuations import READ_TOKENS
 from nexa.lm.llama_cpp import runtime_version
 from nexa.lm.local import (
     CACHES,
@@ -45,6 +51,7 @@ class GenerateSpec:
     batch_size: int = 64
     dtype: str = "bfloat16"
     engine: Engine = "auto"
+    cost_per_hour_usd: float = where(default=0.0)  # the machine's price; 0: it has none
 
 
 def generate(
@@ -54,13 +61,14 @@ def generate(
     export: Artifact[ExportBody] | None = None,
     store: Store,
 ) -> Draft[AnswersBody]:
-    """Ask the model every question of the suite, greedily.
+    """Ask the model every question of the suite: greedily, or how likely it finds each choice.
 
     `export` is the sealed export that `spec.model` is, when it is one: it puts the answers into
     the lineage of the training run.
 
     The draft's file is `answers.jsonl` (id, text, new_tokens, stopped, latency_s); see
-    `nexa.lm.answers.Generation` for what a latency is.
+    `nexa.lm.answers.Generation` for what a latency is. Of a task by likelihood the text is null,
+    and log_likelihoods, tokens and bytes have a number for each choice.
 
     Raises:
         EvalError: the model is not that export, or a prompt that does not begin with the
@@ -69,7 +77,7 @@ def generate(
         TemplateError: a chat template that cannot write a prompt.
     """
     if export is not None:
-        _require_sealed(spec.model, export)
+        require_sealed(spec.model, export)
     questions = read_suite(suite, store)
     keep_pages()
     choice = choose(spec.model, dtype=spec.dtype, engine=spec.engine)
@@ -80,6 +88,16 @@ def generate(
         close_model(loaded)
 
 
+@dataclass(frozen=True)
+class _Made:
+    """Answers as rows, what was read for them, and how they were made."""
+
+    rows: list[dict[str, Any]]
+    first_prompt: Sequence[int]
+    input_tokens: int
+    decoding: dict[str, Any]
+
+
 def _answered(
     spec: GenerateSpec,
     suite: Artifact[SuiteBody],
@@ -87,36 +105,92 @@ def _answered(
     loaded: Opened,
     choice: Choice,
 ) -> Draft[AnswersBody]:
-    template = ChatTemplate(loaded.tokenizer)
-    prompts = [template.prompt(question.messages) for question in questions]
-    for question, prompt in zip(questions, prompts, strict=True):
-        require_one_bos(loaded, question.id, prompt)
-    _tell_short_answers(loaded, questions, suite.body.max_new_tokens)
-    made = answer(
-        loaded,
-        prompts,
-        max_new_tokens=suite.body.max_new_tokens,
-        stop_ids=template.stop_ids,
-        batch_size=spec.batch_size,
+    template, task = ChatTemplate(loaded.tokenizer), frozen_task(suite.body)
+    start = time.perf_counter()
+    if task.by_likelihood:
+        made = _read(spec, task, questions, loaded, choice, template)
+    else:
+        limit = suite.body.max_new_tokens
+        made = _written(spec, task, questions, loaded, choice, template, limit)
+    spent = on_this_machine(
+        made.rows,
+        input_tokens=made.input_tokens,
+        wall_s=time.perf_counter() - start,
+        cost_per_hour_usd=spec.cost_per_hour_usd,
     )
     body = AnswersBody(
         model=spec.model.ref,
         suite_digest=suite.digest,
-        rows=len(made),
-        decoding=_decoding(spec, choice, suite.body.max_new_tokens),
+        rows=len(made.rows),
+        decoding=made.decoding,
         engine_reason=choice.reason,
-        stopped=sum(generation.stopped for generation in made),
-        new_tokens=sum(generation.new_tokens for generation in made),
+        stopped=sum(row["stopped"] for row in made.rows),
+        new_tokens=sum(row["new_tokens"] for row in made.rows),
         template_sha256=template.sha256,
-        first_prompt_sha256=sha256_bytes(canonical_json(prompts[0])),
+        first_prompt_sha256=sha256_bytes(canonical_json(list(made.first_prompt))),
         general_cross_entropy=round(general_cross_entropy(loaded), 9),
         general_text_sha256=general_text_sha256(),
+        # Where nothing is written no row is an answer by itself: each is a prompt all the same.
+        spent=spent.model_copy(update={"requests": len(made.rows)}),
+    )
+    return Draft("answers", spec.name, body, {"answers.jsonl": write_rows(made.rows)})
+
+
+def _written(
+    spec: GenerateSpec,
+    task: Task,
+    questions: Sequence[Question],
+    loaded: Opened,
+    choice: Choice,
+    template: ChatTemplate,
+    max_new_tokens: int,
+) -> _Made:
+    """Answers in the model's own words."""
+    prompts = [template.prompt(question.messages) for question in questions]
+    for question, prompt in zip(questions, prompts, strict=True):
+        require_one_bos(loaded, question.id, prompt)
+    _tell_short_answers(loaded, task, questions, max_new_tokens)
+    made = answer(
+        loaded,
+        prompts,
+        max_new_tokens=max_new_tokens,
+        stop_ids=template.stop_ids,
+        batch_size=spec.batch_size,
     )
     rows = [_row(loaded, q, generation) for q, generation in zip(questions, made, strict=True)]
-    return Draft("answers", spec.name, body, {"answers.jsonl": write_rows(rows)})
+    decoding = _decoding(spec, choice, max_new_tokens)
+    return _Made(rows, prompts[0], sum(map(len, prompts)), decoding)
 
 
-def _require_sealed(model: ModelFiles, export: Artifact[ExportBody]) -> None:
+def _read(
+    spec: GenerateSpec,
+    task: Task,
+    questions: Sequence[Question],
+    loaded: Opened,
+    choice: Choice,
+    template: ChatTemplate,
+) -> _Made:
+    """How likely the model finds each choice: nothing is written."""
+    asked = ask_choices(task, questions, template)
+    for each in asked:
+        require_one_bos(loaded, each.question.id, each.continued.prompt)
+    how = {"version": runtime_version()} if choice.engine == LLAMA_CPP else {"dtype": spec.dtype}
+    decoding = {
+        "method": "likelihood",
+        "engine": choice.engine,
+        **how,
+        "through": task.through,
+        **({"separator": task.separator} if task.through == "plain" else {}),
+        "read_tokens": READ_TOKENS,
+        "device": "cpu",
+    }
+    prompts = [each.continued.prompt for each in asked]
+    choices = sum(len(ids) for each in asked for ids in each.continued.continuations)
+    tokens = sum(map(len, prompts)) + choices
+    return _Made(read_choices(loaded, asked), prompts[0], tokens, decoding)
+
+
+def require_sealed(model: ModelFiles, export: Artifact[ExportBody]) -> None:
     """Refuse a model that is not the export: by its own digest, or by that of its GGUF file."""
     gguf = export.body.format == "gguf"
     same = (
@@ -180,9 +254,14 @@ def _row(loaded: Opened, question: Question, made: Generation) -> dict[str, Any]
     }
 
 
-def _tell_short_answers(loaded: Opened, questions: Sequence[Question], max_new_tokens: int) -> None:
+def _tell_short_answers(
+    loaded: Opened, task: Task, questions: Sequence[Question], max_new_tokens: int
+) -> None:
     """Say so when a right answer would be cut: the suite then asks for what it forbids."""
-    targets = [question.target for question in questions]
+    wanted = [task.wanted(question.target) for question in questions]
+    targets = [text for text in wanted if text is not None]
+    if not targets:
+        return
     encoded = loaded.tokenizer(targets, add_special_tokens=False, verbose=False)["input_ids"]
     lengths = [len(ids) + 1 for ids in encoded]  # + 1: the end-of-turn token
     if cut := sum(length > max_new_tokens for length in lengths):

@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections import Counter, defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow.parquet as pq
 
+from nexa.core.detectable import tell
 from nexa.core.errors import EvalError
 from nexa.core.events import emit
 from nexa.core.identity import sha256_bytes, where
 from nexa.core.records import Artifact, DatasetBody, Draft, SuiteBody
 from nexa.core.scoring import read_rows, write_rows
 from nexa.core.store import Store
+from nexa.eval.tasks.definition import Definition
 from nexa.eval.tasks.table import metrics_of, task_of
 from nexa.lm import plain_text
 
 SPLIT = "eval"
+Part = Literal["all", "analysis", "acceptance"]
+ANALYSIS_SHARE = 1 / 3
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,9 @@ class FreezeSpec:
     rows: int = 64  # rows asked, fewer if the dataset has fewer
     max_new_tokens: int = 160  # longest answer, its end-of-turn token included
     metrics: tuple[str, ...] = ()  # besides the primary one; none means all of the task's
-    task: str = "auto"  # a task's name; auto infers it from the answers
+    task: str | Definition = "auto"  # a name, or what a file says; auto infers it from the answers
+    part: Part = "all"  # where weaknesses are looked for, or where a round is accepted on
+    analysis_share: float = ANALYSIS_SHARE  # of each domain's groups, for `analysis`
 
 
 @dataclass(frozen=True)
@@ -58,20 +64,30 @@ def freeze(spec: FreezeSpec, *, dataset: Artifact[DatasetBody], store: Store) ->
             "a suite needs rows, and tokens to answer them with",
             found=f"rows {spec.rows}, max_new_tokens {spec.max_new_tokens}",
         )
-    held_out = _held_out(dataset, store)
+    held_out = part_of(_held_out(dataset, store), spec.part, spec.analysis_share)
     chosen = choose(held_out, spec.rows)
     if len(chosen) < spec.rows:
-        emit("note", text=f"the suite has {len(chosen)} rows: {dataset.label} holds out no more")
+        of = "" if spec.part == "all" else f" for {spec.part}"
+        emit(
+            "note", text=f"the suite has {len(chosen)} rows: {dataset.label} holds out no more{of}"
+        )
     targets = [question.target for question in chosen]
     task = task_of(targets, spec.task)
+    defined = spec.task if isinstance(spec.task, Definition) else None
+    described = defined.content.get("metrics", ()) if defined else ()
+    sizes = Counter(question.group for question in chosen)
+    emit("note", text=f"the suite's {tell(list(sizes.values()), task.primary)}")
     body = SuiteBody(
         task=task.name,
         rows=len(chosen),
         groups=len({question.group for question in chosen}),
         domains=dict(sorted(Counter(q.domain for q in chosen if q.domain).items())),
-        metrics=metrics_of(task, spec.metrics),
+        metrics=metrics_of(task, spec.metrics or described),
         primary=task.primary,
         max_new_tokens=spec.max_new_tokens,
+        part=None if spec.part == "all" else spec.part,
+        definition=dict(defined.content) if defined else None,
+        task_sha256=defined.sha256 if defined else None,
     )
     rows = write_rows([_as_row(question) for question in chosen])
     return Draft("suite", spec.name, body, {"prompts.jsonl": rows})
@@ -87,6 +103,55 @@ def choose(questions: Sequence[Question], wanted: int) -> list[Question]:
     seats = _seats({domain: len(rows) for domain, rows in by_domain.items()}, wanted)
     chosen = [q for domain, rows in by_domain.items() for q in _in_turn(rows)[: seats[domain]]]
     return sorted(chosen, key=_digest)
+
+
+def part_of(questions: Sequence[Question], part: Part, share: float) -> list[Question]:
+    """The rows of one of two disjoint parts, which together are all; whole groups, in their order.
+
+    `share` of each domain's groups are for `analysis`: those whose names have the lowest digests,
+    rounded, but of two groups or more never none and never all. A row that is added to a group
+    moves nothing; a group that is added to a domain moves one other group of it at most.
+
+    Raises:
+        EvalError: a share that leaves no side anything, or a part without rows.
+    """
+    if part == "all":
+        return list(questions)
+    if not 0 < share < 1:
+        raise EvalError("both parts of a suite need a share", found=f"analysis_share {share:g}")
+    analysed = _analysed(questions, share)
+    chosen = [q for q in questions if (q.group in analysed) == (part == "analysis")]
+    if not chosen:
+        raise EvalError(
+            f"no held-out rows are left for {part}",
+            found=f"{len(questions)} rows in {len({q.group for q in questions})} groups",
+            fix="hold out more groups of rows: data.eval_path, or a larger data.eval_fraction",
+        )
+    return chosen
+
+
+def _analysed(questions: Sequence[Question], share: float) -> set[str]:
+    """The groups of `analysis`; one with rows in several domains counts in the first by name."""
+    domains: dict[str, str] = {}
+    for question in questions:
+        domain = question.domain or ""
+        domains[question.group] = min(domain, domains.get(question.group, domain))
+    members: dict[str, list[str]] = defaultdict(list)
+    for group in sorted(domains, key=_part_digest):
+        members[domains[group]].append(group)
+    return {group for groups in members.values() for group in groups[: _lowest(groups, share)]}
+
+
+def _lowest(groups: Sequence[str], share: float) -> int:
+    """How many of a domain's groups are analysed; a lone one by its digest alone."""
+    if len(groups) == 1:
+        return int(int(_part_digest(groups[0])[:8], 16) < share * 16**8)
+    return min(max(1, round(share * len(groups))), len(groups) - 1)
+
+
+def _part_digest(group: str) -> str:
+    # Not the digest of the group alone: by that one it was held out.
+    return sha256_bytes(f"part:{group}".encode())
 
 
 def read_suite(suite: Artifact[SuiteBody], store: Store) -> list[Question]:

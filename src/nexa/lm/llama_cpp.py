@@ -254,8 +254,8 @@ class LlamaCpp:
         values = torch.tensor([entry["logprob"] for entry in tops], dtype=torch.float32)
         return tokens, values.clamp(min=LOWEST_LOG_PROB)
 
-    def token_log_probs(self, ids: Sequence[int]) -> list[float]:
-        """The log-probability of each token but the first, after those before it.
+    def token_log_probs(self, ids: Sequence[int], *, start: int = 1) -> list[float]:
+        """The log-probability of each token from `start` on, after those before it.
 
         As it is told: off by as much as its sum over the vocabulary, some 2e-4 nats.
 
@@ -264,7 +264,7 @@ class LlamaCpp:
         """
         self._require_text(ids)
         found: list[float] = []
-        for end in range(1, len(ids)):
+        for end in range(start, len(ids)):
             told = self._forced(ids[:end], ids[end], count=1)
             # Nothing is told of a token that ends inside a character: all are asked for then.
             found.append(

@@ -18,7 +18,7 @@ from nexa.core.records import Artifact, DatasetBody, SyntheticBody
 from nexa.core.tiers import Tiers
 from nexa.data.augment import WARM, AugmentSpec, Method, Part, requests_of
 from nexa.data.sources import Source, files_of, named_sources
-from nexa.orchestrate import plan
+from nexa.orchestrate import plan, sealed_data
 from nexa.orchestrate.data_files import place_of
 from nexa.orchestrate.merge_data import Merged, merge_candidates
 from nexa.orchestrate.run_state import opened
@@ -112,7 +112,7 @@ def _parent(name: str, spec: AugmentSpec, tiers: Tiers) -> Artifact[DatasetBody]
     Where the newest is what this very command made of the one before, in a run that did not come
     to its end, it is that one: the command goes on, and does not begin anew on its own result.
     """
-    newest: Artifact[DatasetBody] = tiers.store.get("dataset", name)
+    newest = sealed_data.current(name, tiers)
     if "@" in name or "candidates" not in newest.inputs:
         return newest
     candidates = tiers.store.by_digest(newest.inputs["candidates"])

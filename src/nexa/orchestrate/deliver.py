@@ -14,12 +14,13 @@ from nexa.core.events import emit
 from nexa.core.identity import canonical_json, sha256_bytes, sha256_file
 from nexa.core.lineage import walk
 from nexa.core.records import Artifact
+from nexa.core.safety import summary_of_tuned
 from nexa.core.tiers import Tiers
 from nexa.lm.resolve import ModelFiles
+from nexa.orchestrate.leaderboards import board_place, enter
 from nexa.orchestrate.output import CARD, write_output
 from nexa.orchestrate.plan import place
 from nexa.orchestrate.run_state import Run
-from nexa.ui.leaderboard import append, board_name, entries_of
 from nexa.ui.report import read_page, write_report
 
 REPORTS = "evals/reports"
@@ -53,7 +54,7 @@ def finish(run: Run) -> None:
     """Report, leaderboard entry, cost and lineage; then the manifest knows where all six are."""
     manifest = run.ledger.manifest
     today = datetime.now(UTC).date()
-    board = f"{REPORTS}/{board_name(today)}"
+    board = board_place(today)
     report = f"{REPORTS}/{run.run_id}.html"
     deliverables = {
         "checkpoint": manifest.checkpoint_dir_durable or "",
@@ -67,8 +68,7 @@ def finish(run: Run) -> None:
     facts = run.ledger.manifest.model_dump(mode="json", by_alias=True)
     page = run.scratch / "report.html"
     write_report(page, read_page(run.made, facts, run.tiers.store))
-    entries = entries_of(run.made, facts)
-    run.tiers.update(board, lambda path: append(path.parent, entries, day=today))
+    enter(run, today)
     left = {
         "report": (report, page.read_bytes()),
         "cost": (f"costs/{run.run_id}.json", canonical_json(facts["cost"])),
@@ -97,7 +97,7 @@ def _final_model(run: Run, base: ModelFiles) -> dict[str, Any]:
         "epochs": checkpoint.epochs,
         "epoch_losses": checkpoint.epoch_losses,
         "verdict": report.verdict,
-        "scores": {name: interval.mean for name, interval in report.tuned.items()},
+        "scores": summary_of_tuned(report),
         "records": {role: artifact.digest for role, artifact in sorted(run.made.items())},
     }
 

@@ -3,70 +3,51 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nexa.core.config import load_config
 from nexa.core.errors import EvalError, ModelError, UsageError
 from nexa.core.events import emit
 from nexa.core.identity import slug
-from nexa.core.manifest import find_manifest
 from nexa.core.records import Artifact, Comparison, ExportBody, ScoresBody, SuiteBody
+from nexa.core.safety import summary_of
+from nexa.core.store import Store
 from nexa.core.tiers import Tiers
-from nexa.data.prepare import PrepareSpec
+from nexa.eval.ask import model_ref
 from nexa.eval.compare import compare
 from nexa.eval.generate import GenerateSpec
 from nexa.eval.metrics import ScoreSpec
-from nexa.eval.suite import FreezeSpec
 from nexa.lm.local import Engine, common_engine
 from nexa.lm.resolve import ALIASES, ModelFiles, Source, find_again, resolve
-from nexa.orchestrate import plan
+from nexa.lm.teaching import Teacher
+from nexa.orchestrate.evaluate_api import (
+    NO_TERMS,
+    Terms,
+    answers_of,
+    api_names,
+    opened_teacher,
+    preview,
+)
+from nexa.orchestrate.exam import Asked, exam_of
+from nexa.orchestrate.leaderboards import enter
 from nexa.orchestrate.liveness import keep_manifest
 from nexa.orchestrate.models import exports, run_of, sealed_export, whole_model
-from nexa.orchestrate.run_state import CONFIG, Run, opened_beside
+from nexa.orchestrate.run_state import Run, opened_beside
+from nexa.orchestrate.teaching import Preview
 
-ROWS = 64
-MAX_NEW_TOKENS = 160
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a model is asked, and by which engine: a file of held-out rows, or a frozen suite.
-
-    With neither, a run is asked its own suite again, and any other model the rows that the
-    config.yaml here holds out. `rows` and `max_new_tokens` are for a file.
-    """
-
-    data: Path | None = None
-    suite: str | None = None
-    rows: int | None = None
-    max_new_tokens: int | None = None
-    base_source: Source = "auto"
-    engine: Engine = "auto"
-
-    def __post_init__(self) -> None:
-        if self.data is not None and self.suite is not None:
-            raise UsageError("--data and --suite both say what is asked", fix="leave one out")
-        if self.data is None and (self.rows or self.max_new_tokens):
-            raise UsageError(
-                "--rows and --max-new-tokens are for rows that are frozen now",
-                found="a suite that is frozen already has its own",
-                fix="--data FILE",
-            )
-
-
-@dataclass(frozen=True)
-class _Exam:
-    """What is asked, and in which batches: both are part of a score's seal.
-
-    Either a suite that is frozen already, or the rows and the way to freeze one.
-    """
-
-    suite: Artifact[SuiteBody] | None = None
-    rows: PrepareSpec | None = None
-    freeze: FreezeSpec | None = None
-    batch_size: int = GenerateSpec.batch_size
+Subject = ModelFiles | Teacher
+__all__ = [
+    "Asked",
+    "Evaluated",
+    "Terms",
+    "compare_models",
+    "evaluate_model",
+    "evaluate_models",
+    "preview_models",
+    "sources_of",
+]
 
 
 @dataclass(frozen=True)
@@ -93,7 +74,12 @@ def evaluate_model(reference: str, asked: Asked, project: Path) -> Artifact[Scor
 
 
 def evaluate_models(
-    references: Sequence[str], asked: Asked, project: Path, *, parents: bool = False
+    references: Sequence[str],
+    asked: Asked,
+    project: Path,
+    *,
+    parents: bool = False,
+    terms: Terms = NO_TERMS,
 ) -> list[Evaluated]:
     """As `evaluate_model`, for models on the same rows and by the same engine, in one run.
 
@@ -106,20 +92,49 @@ def evaluate_models(
     """
     tiers = Tiers.of(project)
     references = [run_of(name, tiers) or name for name in references]
-    models = _whole_models(references, asked.base_source, project)
+    subjects = subjects_of(references, asked.base_source, terms, tiers)
     if parents:
-        models += _parents(references, models, tiers)
-    exam = _exam(references, models[0], asked, tiers)
-    sides = {"" if i == 0 else f"m{i + 1}_": model for i, model in enumerate(models)}
-    with _opened(tiers, sides, subject=models[0]) as run:
-        suite = _suite(run, exam)
-        first, *others = _all_scored(run, sides, suite, exam.batch_size, asked.engine)
-        made = [Evaluated(first), *(_beside(run, suite, first, other) for other in others)]
-        _close(run, first)
+        subjects += _parents(references, subjects, tiers)
+    exam = exam_of(references, asked, tiers, _measure(subjects))
+    sides = {"" if i == 0 else f"m{i + 1}_": subject for i, subject in enumerate(subjects)}
+    with opened_for(tiers, sides, subject=subjects[0]) as run:
+        suite = exam.frozen_in(run)
+        first, *others = _all_scored(run, sides, suite, exam.batch_size, asked)
+        made = [Evaluated(first), *(beside(run, suite, first, other) for other in others)]
+        close(run, first)
     return made
 
 
-def compare_models(a: str, b: str, asked: Asked, project: Path) -> list[Comparison]:
+def preview_models(
+    references: Sequence[str], asked: Asked, terms: Terms, project: Path
+) -> list[Preview]:
+    """What the models of an API among them would take at most; nothing is sent or written.
+
+    Raises:
+        UsageError: none of them is one.
+    """
+    tiers = Tiers.of(project)
+    references = [run_of(name, tiers) or name for name in references]
+    subjects = subjects_of(references, asked.base_source, terms, tiers, asks=False)
+    teachers = [subject for subject in subjects if isinstance(subject, Teacher)]
+    if not teachers:
+        raise UsageError(
+            "a dry run tells what models of an API cost, and none is named",
+            found=", ".join(references),
+        )
+    exam = exam_of(references, asked, tiers, _measure(subjects))
+    aside = tiers.new_scratch("dry-run")
+    try:
+        store = tiers.store if exam.suite is not None else Store(aside)
+        suite = exam.frozen_aside(store)
+        return [preview(teacher, suite, tiers, store) for teacher in teachers]
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def compare_models(
+    a: str, b: str, asked: Asked, project: Path, terms: Terms = NO_TERMS
+) -> list[Comparison]:
     """B minus A on the same frozen rows, as a run with its manifest.
 
     Raises:
@@ -129,25 +144,44 @@ def compare_models(a: str, b: str, asked: Asked, project: Path) -> list[Comparis
     """
     tiers = Tiers.of(project)
     a, b = (run_of(name, tiers) or name for name in (a, b))
-    first, second = _whole_models([a, b], asked.base_source, project)
-    exam = _exam([b, a], first, asked, tiers)
+    first, second = subjects_of([a, b], asked.base_source, terms, tiers)
+    exam = exam_of([b, a], asked, tiers, _measure([first, second]))
     sides = {"a_": first, "b_": second}
-    with _opened(tiers, sides, subject=second) as run:
-        suite = _suite(run, exam)
-        before, after = _all_scored(run, sides, suite, exam.batch_size, asked.engine)
+    with opened_for(tiers, sides, subject=second) as run:
+        suite = exam.frozen_in(run)
+        before, after = _all_scored(run, sides, suite, exam.batch_size, asked)
         compared = compare(suite, before, after, store=tiers.store)
-        _close(run, after)
+        close(run, after)
     return compared
 
 
 # -- models --------------------------------------------------------------------------------------
 
 
-def _whole_models(references: Sequence[str], source: Source, project: Path) -> list[ModelFiles]:
+def subjects_of(
+    references: Sequence[str], source: Source, terms: Terms, tiers: Tiers, *, asks: bool = True
+) -> list[Subject]:
+    """Models of an API opened, all others with their weights in place, in their order.
+
+    Raises:
+        ModelError: no such model.
+        UsageError: terms for models of an API, and none is named.
+        AccessError: an API whose key is not in the environment.
+    """
+    remote = set(api_names(references, terms))
+    local = [name for name in references if name not in remote]
+    own = dict(zip(local, sources_of(local, source), strict=True))
     return [
-        whole_model(name, project=project, source=own)
-        for name, own in zip(references, sources_of(references, source), strict=True)
+        opened_teacher(name, terms, tiers, asks=asks)
+        if name in remote
+        else whole_model(name, project=tiers.root, source=own[name])
+        for name in references
     ]
+
+
+def _measure(subjects: Sequence[Subject]) -> ModelFiles | None:
+    """The model whose tokens a file's rows are measured in: the first of this machine."""
+    return next((subject for subject in subjects if isinstance(subject, ModelFiles)), None)
 
 
 def sources_of(references: Sequence[str], source: Source) -> list[Source]:
@@ -160,12 +194,13 @@ def sources_of(references: Sequence[str], source: Source) -> list[Source]:
 
 
 def _parents(
-    references: Sequence[str], models: Sequence[ModelFiles], tiers: Tiers
+    references: Sequence[str], subjects: Sequence[Subject], tiers: Tiers
 ) -> list[ModelFiles]:
     """The models that the one model was made from, as its record names them."""
-    if len(models) > 1:
-        raise UsageError("--parents are those of one model", found=f"{len(models)} models")
-    export = _record_of(models[0], tiers)
+    if len(subjects) > 1:
+        raise UsageError("--parents are those of one model", found=f"{len(subjects)} models")
+    model = subjects[0]
+    export = _record_of(model, tiers) if isinstance(model, ModelFiles) else None
     if export is None:
         raise ModelError(
             f"nothing here says what {references[0]} was made from",
@@ -194,54 +229,80 @@ def _record_of(model: ModelFiles, tiers: Tiers) -> Artifact[ExportBody] | None:
 
 
 @contextlib.contextmanager
-def _opened(tiers: Tiers, sides: Mapping[str, ModelFiles], subject: ModelFiles) -> Iterator[Run]:
+def opened_for(tiers: Tiers, sides: Mapping[str, Subject], subject: Subject) -> Iterator[Run]:
     """The evaluation's run, which names what is evaluated."""
     with opened_beside(tiers, run_type="eval") as run:
-        inputs = {f"{side}model": model.digest for side, model in sides.items()}
+        inputs = {
+            f"{side}model": each.digest if isinstance(each, ModelFiles) else model_ref(each).digest
+            for side, each in sides.items()
+        }
         run.ledger.amend(student_model=subject.name, inputs=inputs)
         yield run
 
 
-def _close(run: Run, scores: Artifact[ScoresBody]) -> None:
-    summary = {name: found.mean for name, found in scores.body.metrics.items()}
+def close(run: Run, scores: Artifact[ScoresBody]) -> None:
+    """The last facts of an evaluation's run: what it came to, what it cost."""
+    body = scores.body
+    summary = summary_of({**(body.corpus or {}), **body.metrics}, body.safety)
     run.meter()
+    enter(run)
     run.ledger.close("done", eval_status="done", eval_summary=summary)
     keep_manifest(run.tiers, run.ledger)
 
 
 def _all_scored(
     run: Run,
-    sides: Mapping[str, ModelFiles],
+    sides: Mapping[str, Subject],
     suite: Artifact[SuiteBody],
     batch_size: int,
-    asked: Engine,
+    asked: Asked,
 ) -> list[Artifact[ScoresBody]]:
-    """Each model's scores, all of them by the same engine."""
-    engine = common_engine(list(sides.values()), dtype=GenerateSpec.dtype, engine=asked)
+    """Each model's scores, those of this machine all by the same engine."""
+    local = [subject for subject in sides.values() if isinstance(subject, ModelFiles)]
+    engine = asked.engine
+    if local:
+        engine = common_engine(local, dtype=GenerateSpec.dtype, engine=engine)
+    run_code = asked.run_code or run.config.eval.run_code
     return [
-        _scored(run, model, suite, batch_size, engine, side=side) for side, model in sides.items()
+        _scored(run, subject, suite, batch_size, engine, side=side, run_code=run_code)
+        for side, subject in sides.items()
     ]
 
 
 def _scored(
     run: Run,
-    model: ModelFiles,
+    subject: Subject,
     suite: Artifact[SuiteBody],
     batch_size: int,
     engine: Engine,
     *,
     side: str,
+    run_code: bool,
 ) -> Artifact[ScoresBody]:
-    name = slug(f"{model.name.rsplit('/', 1)[-1]}-{suite.name}")
+    name = slug(f"{subject.name.rsplit('/', 1)[-1]}-{suite.name}")
+    if isinstance(subject, Teacher):
+        answers = answers_of(run, subject, suite, side=side, name=name)
+    else:
+        spec = GenerateSpec(
+            model=subject,
+            name=name,
+            batch_size=batch_size,
+            engine=engine,
+            cost_per_hour_usd=run.config.infra.cost_per_hour_usd,
+        )
+        export = export_of(subject, run.tiers)
+        answers = run.step(f"{side}answers", "generate", spec, suite=suite, export=export)
+    scores = ScoreSpec(name=name, run_code=run_code)
+    return run.step(f"{side}scores", "score", scores, suite=suite, answers=answers)
+
+
+def export_of(model: ModelFiles, tiers: Tiers) -> Artifact[ExportBody] | None:
+    """The record of a model that an export is: its answers stand in the lineage of its training."""
     kind, _, digest = model.origin.partition(":")
-    # With its record an export's answers stand in the lineage of its training, and are the run's.
-    export = run.tiers.store.by_digest(digest) if kind == "export" else None
-    spec = GenerateSpec(model=model, name=name, batch_size=batch_size, engine=engine)
-    answers = run.step(f"{side}answers", "generate", spec, suite=suite, export=export)
-    return run.step(f"{side}scores", "score", ScoreSpec(name=name), suite=suite, answers=answers)
+    return tiers.store.by_digest(digest) if kind == "export" else None
 
 
-def _beside(
+def beside(
     run: Run,
     suite: Artifact[SuiteBody],
     first: Artifact[ScoresBody],
@@ -254,57 +315,3 @@ def _beside(
         named = f"{other.body.model.name} is not compared with {first.body.model.name}"
         emit("note", text=f"{named}: {error.what}", reason=error.found)
         return Evaluated(other)
-
-
-# -- what is asked -------------------------------------------------------------------------------
-
-
-def _suite(run: Run, exam: _Exam) -> Artifact[SuiteBody]:
-    """The frozen suite: the one that was named, or one that is frozen now."""
-    if exam.suite is not None:
-        run.ledger.amend(inputs={**run.ledger.manifest.inputs, "suite": exam.suite.digest})
-        return exam.suite
-    dataset = run.step("eval_dataset", "prepare", exam.rows)
-    return run.step("suite", "freeze", exam.freeze, dataset=dataset)
-
-
-def _exam(references: Sequence[str], model: ModelFiles, asked: Asked, tiers: Tiers) -> _Exam:
-    """What was named; else the suite of the first run among the references; else config.yaml's."""
-    if asked.suite is not None:
-        return _Exam(tiers.store.get("suite", asked.suite))
-    if asked.data is not None:
-        return _of_file(asked.data, asked, model)
-    for reference in references:
-        run_id = run_of(reference, tiers)
-        outputs = find_manifest(tiers.manifests, run_id).outputs if run_id else {}
-        if "suite" in outputs and "base_answers" in outputs:
-            decoding = tiers.store.by_digest(outputs["base_answers"]).body.decoding
-            suite = tiers.store.by_digest(outputs["suite"])
-            return _Exam(suite, batch_size=decoding["batch_size"])
-    return _configured(tiers)
-
-
-def _of_file(data: Path, asked: Asked, model: ModelFiles) -> _Exam:
-    name = slug(data.resolve().stem)
-    freeze = FreezeSpec(
-        name=name,
-        rows=asked.rows or ROWS,
-        max_new_tokens=asked.max_new_tokens or MAX_NEW_TOKENS,
-    )
-    return _Exam(rows=plan.eval_rows(data, model, f"{name}-eval"), freeze=freeze)
-
-
-def _configured(tiers: Tiers) -> _Exam:
-    """The suite that a training run of config.yaml freezes, equal to its own."""
-    path = tiers.root / CONFIG
-    if not path.exists():
-        raise UsageError(
-            "nothing to ask: no held-out rows are named",
-            fix="--data FILE, --suite NAME, or a config.yaml here",
-        )
-    config = load_config(path)
-    base = plan.base_model(config, tiers)
-    held_out = plan.training_rows if config.data.eval_path is None else plan.held_out
-    rows = held_out(config, tiers.root, base)
-    freeze = plan.freeze(config, tiers.root)
-    return _Exam(rows=rows, freeze=freeze, batch_size=config.eval.batch_size)

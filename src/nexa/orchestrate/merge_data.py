@@ -14,10 +14,10 @@ from nexa.core.tiers import Tiers
 from nexa.data.filters.registry import specs
 from nexa.data.merge import MergeSpec, NothingNew
 from nexa.data.prepare import PrepareSpec
-from nexa.data.registry import register
+from nexa.data.registry import State, register
 from nexa.data.sources import files_of, named_sources
 from nexa.lm.resolve import ModelFiles
-from nexa.orchestrate import deliver, plan
+from nexa.orchestrate import deliver, plan, sealed_data
 from nexa.orchestrate.data_files import place_of
 from nexa.orchestrate.run_state import Run, opened
 
@@ -51,7 +51,7 @@ def merge_data(name: str, files: Sequence[str | Path], config_path: Path) -> Mer
     """
     config = load_config(config_path)
     tiers = Tiers.of(config_path.parent)
-    parent = tiers.store.get("dataset", name)
+    parent = sealed_data.current(name, tiers)
     found = [file for path in files for file in files_of(place_of(path).path)]
     with opened(tiers, config, config_path, run_type="data_gen") as run:
         base = plan.base_model(config, tiers)
@@ -75,7 +75,10 @@ def merge_data(name: str, files: Sequence[str | Path], config_path: Path) -> Mer
 
 
 def suite_of(dataset: Artifact[DatasetBody], store: Store) -> Artifact[SuiteBody] | None:
-    """The suite that a dataset is kept clean of: its input, or one frozen from it or a parent."""
+    """The suite that a dataset is kept clean of: its input, or one frozen from it or a parent.
+
+    Never a part of the held-out rows: who keeps clean of one may still give the other away.
+    """
     if "suite" in dataset.inputs:
         return store.by_digest(dataset.inputs["suite"])
     digests = {dataset.digest}
@@ -87,19 +90,31 @@ def suite_of(dataset: Artifact[DatasetBody], store: Store) -> Artifact[SuiteBody
         for name in store.names("suite")
         for version in reversed(store.versions("suite", name))
     )
-    return next((s for s in suites if s.inputs.get("dataset") in digests), None)
+    whole = (suite for suite in suites if suite.body.part is None)
+    return next((s for s in whole if s.inputs.get("dataset") in digests), None)
 
 
 def merge_candidates(
-    run: Run, parent: Artifact[DatasetBody], candidates: Artifact[DatasetBody], base: ModelFiles
+    run: Run,
+    parent: Artifact[DatasetBody],
+    candidates: Artifact[DatasetBody],
+    base: ModelFiles,
+    *,
+    role: str = "dataset",
+    suite: Artifact[SuiteBody] | None = None,
+    state: State | None = None,
 ) -> Merged:
-    """Merge prepared candidates into a dataset, and register and commit what comes out."""
-    suite = suite_of(parent, run.tiers.store)
+    """Merge prepared candidates into a dataset, and register and commit what comes out.
+
+    What comes out is kept clean of `suite`, or of the one that the parent is kept clean of. With a
+    `state` it is a version on trial, which the registry says.
+    """
+    suite = suite or suite_of(parent, run.tiers.store)
     if suite is None:
         emit("note", text=f"{parent.label} has no suite: nothing is held out to be leaked")
     try:
         dataset = run.step(
-            "dataset",
+            role,
             "merge_data",
             MergeSpec(base, scratch=run.scratch),
             dataset=parent,
@@ -110,6 +125,6 @@ def merge_candidates(
         emit("note", text=f"{parent.label} stays as it is: {nothing.found}")
         return Merged(parent, parent, nothing.found or "")
     registry = run.tiers.root / "dataset_registry.yaml"
-    register(registry, dataset, parent=f"{parent.name}@{parent.version}")
+    register(registry, dataset, parent=f"{parent.name}@{parent.version}", state=state)
     deliver.commit_dataset(run.tiers, dataset)
     return Merged(parent, dataset)

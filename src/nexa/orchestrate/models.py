@@ -9,7 +9,7 @@ from typing import Any
 
 from nexa.core.errors import ModelError
 from nexa.core.events import emit
-from nexa.core.manifest import find_manifest, list_manifests
+from nexa.core.manifest import RunManifest, find_manifest, list_manifests
 from nexa.core.records import Artifact
 from nexa.core.store import Store
 from nexa.core.tiers import Tiers
@@ -17,14 +17,15 @@ from nexa.lm.resolve import ModelFiles, Source, resolve
 from nexa.weights.merge_adapter import MergeSpec
 
 # `latest`, or how a run's id begins: the day is enough of it.
-RUN = re.compile(r"latest|\d{4}-\d{2}-\d{2}[0-9a-f-]*")
+RUN = re.compile(r"latest|\d{4}-\d{2}-\d{2}[0-9a-f_-]*")
 
 
 def run_of(reference: str, tiers: Tiers) -> str | None:
     """The run that `latest`, a run's id or its beginning names; None for any other reference.
 
     `latest` is the newest run that has a whole model of its own, which the newest of all may not
-    have: an export is another form of a model that was there.
+    have: an export is another form of a model that was there, and a round of improvement that was
+    rolled back, or came to no verdict, has made none that anybody shall use.
 
     Raises:
         UsageError: no such run, or more than one.
@@ -33,7 +34,7 @@ def run_of(reference: str, tiers: Tiers) -> str | None:
         return None
     if reference != "latest":
         return find_manifest(tiers.manifests, reference).run_id
-    runs = [run for run in list_manifests(tiers.manifests) if run.run_type != "export"]
+    runs = [run for run in list_manifests(tiers.manifests) if _stands(run)]
     newest = runs[-1] if runs else find_manifest(tiers.manifests, reference)
     for role in ("export", "checkpoint"):
         having = [run.run_id for run in runs if role in run.outputs]
@@ -43,6 +44,10 @@ def run_of(reference: str, tiers: Tiers) -> str | None:
         if having:
             return having[-1]
     return newest.run_id
+
+
+def _stands(run: RunManifest) -> bool:
+    return run.run_type != "export" and (run.run_type != "improve" or "report" in run.outputs)
 
 
 def whole_model(reference: str, *, project: Path, source: Source = "auto") -> ModelFiles:

@@ -24,8 +24,10 @@ from nexa.eval.analyze import AnalyzeSpec
 from nexa.eval.generate import GenerateSpec
 from nexa.eval.metrics import ScoreSpec
 from nexa.eval.suite import FreezeSpec
+from nexa.eval.tasks.definition import named_task
 from nexa.lm.adapters import LoraSpec
 from nexa.lm.resolve import ModelFiles, resolve
+from nexa.orchestrate import sealed_data
 from nexa.orchestrate.data_files import name_of_data, place_of, training_files
 from nexa.orchestrate.estimate import BYTES_A_TOKEN, estimate
 from nexa.orchestrate.hubs import require_hub
@@ -105,6 +107,9 @@ def base_model(config: Config, tiers: Tiers) -> ModelFiles:
 
 def dataset_id(config: Config, root: Path) -> str:
     """The dataset's name: that of its file, or of its folder when the file's says only `train`."""
+    sealed = sealed_data.name_in(config.data.train_path, root)
+    if sealed is not None:
+        return slug(sealed.partition("@")[0])
     return slug(name_of_data(config.data.train_path, root))
 
 
@@ -114,8 +119,14 @@ def run_name(config: Config, root: Path, base: ModelFiles) -> str:
 
 
 def training_rows(config: Config, root: Path, base: ModelFiles) -> PrepareSpec:
-    """The rows to learn from; without an eval_path a share of them is held out."""
+    """The rows to learn from; without an eval_path a share of them is held out.
+
+    Of a sealed dataset the recipe only says how its rows are read: they are trained on as they are.
+    """
     data = config.data
+    sealed = sealed_data.find(data.train_path, Tiers.of(root))
+    if sealed is not None:
+        return sealed_data.rows_of(sealed, base, Tiers.of(root))
     held_out = place_of(data.eval_path, root).path if data.eval_path is not None else None
     files, left_out = training_files(place_of(data.train_path, root).path, held_out)
     if left_out:
@@ -171,6 +182,8 @@ def freeze(config: Config, root: Path) -> FreezeSpec:
         name=dataset_id(config, root),
         rows=config.eval.rows,
         max_new_tokens=config.eval.max_new_tokens,
+        task=named_task(config.eval.task, root),
+        metrics=config.eval.metrics,
     )
 
 
@@ -240,12 +253,17 @@ def merge(base: ModelFiles, scratch: Path | None = None) -> MergeSpec:
 
 def generate(config: Config, model: ModelFiles, name: str) -> GenerateSpec:
     """One model's answers; base and tuned differ in nothing but the model."""
-    return GenerateSpec(model=model, name=name, batch_size=config.eval.batch_size)
+    return GenerateSpec(
+        model=model,
+        name=name,
+        batch_size=config.eval.batch_size,
+        cost_per_hour_usd=config.infra.cost_per_hour_usd,
+    )
 
 
-def score(name: str) -> ScoreSpec:
+def score(name: str, *, run_code: bool = False) -> ScoreSpec:
     """One model's scores."""
-    return ScoreSpec(name=name)
+    return ScoreSpec(name=name, run_code=run_code)
 
 
 def analyze(config: Config, name: str) -> AnalyzeSpec:
@@ -268,7 +286,7 @@ def outline(config_path: Path) -> dict[str, Any]:
     return {
         "model": f"{base.name} ({base.origin})",
         "dataset": f"{rows.dataset_id}: {', '.join(source.name for source in rows.sources)}",
-        "held out": config.data.eval_path or f"{config.data.eval_fraction:.0%} of the rows",
+        "held out": _held_out(config, tiers.root),
         "filters": ", ".join(item.name for item in rows.filters) or "none",
         "method": f"{config.method_name} ({how})",
         "engine": _engine(training.engine),
@@ -284,6 +302,15 @@ def outline(config_path: Path) -> dict[str, Any]:
         "publish": _published(config.publish),
         "price": f"{config.infra.cost_per_hour_usd:g} USD an hour",
     }
+
+
+def _held_out(config: Config, root: Path) -> str:
+    """What the models are asked."""
+    if config.data.eval_path is not None:
+        return config.data.eval_path
+    if sealed_data.name_in(config.data.train_path, root) is not None:
+        return "what the dataset is kept clean of"
+    return f"{config.data.eval_fraction:.0%} of the rows"
 
 
 def _published(section: PublishSection | None) -> str:

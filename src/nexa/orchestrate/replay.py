@@ -185,7 +185,7 @@ def tell_differences(found: Recorded, tiers: Tiers) -> tuple[str, ...]:
 
 def _checkpoint(run: RunManifest, tiers: Tiers) -> Artifact[CheckpointBody]:
     """The weights that a run made or reused, with every byte of their record."""
-    if run.run_type not in ("train", "distill"):
+    if run.run_type not in ("train", "distill", "improve"):
         raise UsageError(f"run {run.run_id} trained nothing", found=f"its type is {run.run_type}")
     if "checkpoint" not in run.outputs:
         under_way = run.status == "running"

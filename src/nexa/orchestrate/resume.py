@@ -57,6 +57,11 @@ def _check_status(run: RunManifest, *, alive: bool) -> None:
             f"run {run.run_id} distils: it is the command that says from whom",
             fix="the same nexa distill command: what was answered is not asked again",
         )
+    if run.run_type == "improve" and run.status in ("failed", "interrupted"):
+        raise UsageError(
+            f"run {run.run_id} is a round of improvement",
+            fix="the same nexa improve command: what was made is reused",
+        )
     if run.run_type != "train":
         raise UsageError(f"run {run.run_id} trained nothing", found=f"its type is {run.run_type}")
     if run.status == "done":

@@ -22,12 +22,14 @@ from nexa.core.identity import slug
 from nexa.core.manifest import RunManifest
 from nexa.core.methods import method_name
 from nexa.core.records import Artifact, CheckpointBody, DatasetBody
+from nexa.core.safety import summary_of_tuned
 from nexa.core.tiers import Tiers
 from nexa.data.filters.registry import specs
 from nexa.data.registry import register
 from nexa.lm.resolve import ModelFiles, Source, resolve
-from nexa.orchestrate import deliver, plan
+from nexa.orchestrate import deliver, plan, sealed_data
 from nexa.orchestrate.check.flight import require_clean
+from nexa.orchestrate.merge_data import suite_of
 from nexa.orchestrate.publishing.gguf import conversions
 from nexa.orchestrate.publishing.publish import publish_run
 from nexa.orchestrate.run_checkpoints import RunCheckpoints
@@ -77,7 +79,7 @@ def train_prepared(
     deliver.deliver(run, base)
     checkpoints.empty()
     _convert(run)
-    _close(run)
+    close_scored(run)
     if run.config.publish is not None:
         publish_run(run.ledger, run.config.publish, run.tiers)
 
@@ -132,6 +134,10 @@ def _prepared(
 def prepare(run: Run, base: ModelFiles, dataset_id: str | None = None) -> None:
     """Rows to train on and a frozen suite that none of them leaks into."""
     config, root = run.config, run.tiers.root
+    sealed = sealed_data.find(config.data.train_path, run.tiers)
+    if sealed is not None:
+        _take(run, base, sealed)
+        return
     dataset_id = slug(dataset_id) if dataset_id else plan.dataset_id(config, root)
     if config.data.eval_path is not None:
         held_out = run.step("eval_dataset", "prepare", plan.held_out(config, root, base))
@@ -143,6 +149,22 @@ def prepare(run: Run, base: ModelFiles, dataset_id: str | None = None) -> None:
         dataset = run.step("dataset", "prepare", rows)
         run.step("suite", "freeze", plan.freeze(config, root), dataset=dataset)
     register(run.tiers.root / "dataset_registry.yaml", dataset)
+    deliver.commit_dataset(run.tiers, dataset)
+    run.ledger.amend(dataset_id=f"{dataset.name}@{dataset.version}", dataset_hash=dataset.digest)
+
+
+def _take(run: Run, base: ModelFiles, dataset: Artifact[DatasetBody]) -> None:
+    """A dataset that is sealed already, and what its model is asked."""
+    config, root = run.config, run.tiers.root
+    sealed_data.require_template(dataset, base)
+    sealed_data.tell_settled(config, dataset)
+    if config.data.eval_path is not None:
+        held_out = run.step("eval_dataset", "prepare", plan.held_out(config, root, base))
+        run.step("suite", "freeze", plan.freeze(config, root), dataset=held_out)
+    else:
+        suite = suite_of(dataset, run.tiers.store)
+        run.take("suite", sealed_data.require_suite(dataset, suite))
+    run.take("dataset", dataset)
     deliver.commit_dataset(run.tiers, dataset)
     run.ledger.amend(dataset_id=f"{dataset.name}@{dataset.version}", dataset_hash=dataset.digest)
 
@@ -159,27 +181,16 @@ def _train_and_score(
     config, root, made = run.config, run.tiers.root, run.made
     name = plan.run_name(config, root, base)
     suite = made["suite"]
-    training = plan.finetune(config, root, base, run.scratch)
-    checkpoints, checkpoint = _finetune(run, replace(training, allow_inexact=allow_inexact))
-    run.ledger.amend(
-        student_model=checkpoint.body.base.name,
-        tokens_trained=checkpoint.body.tokens_trained,
-        label_tokens=checkpoint.body.label_tokens,
-        method=method_name(checkpoint.body),
-        seed=checkpoint.body.seed,
-        template_sha256=checkpoint.body.template_sha256,
-        mask_sha256=checkpoint.body.mask_sha256,
-        inexact=_inexact(run, checkpoint),
-        memory=_memory(run, facts),
-    )
+    checkpoints = fit(run, base, facts, allow_inexact=allow_inexact)
     # After the training, which so begins at once and with no other model in memory.
     run.step("base_answers", "generate", plan.generate(config, base, f"{name}-base"), suite=suite)
-    export = run.step("export", "merge", plan.merge(base, run.scratch), checkpoint=checkpoint)
+    merged = plan.merge(base, run.scratch)
+    export = run.step("export", "merge", merged, checkpoint=made["checkpoint"])
     tuned = plan.generate(config, resolve(export.label, project=root), f"{name}-tuned")
     run.step("tuned_answers", "generate", tuned, suite=suite, export=export)
     for side in ("base", "tuned"):
         answers = made[f"{side}_answers"]
-        scores = plan.score(f"{name}-{side}")
+        scores = plan.score(f"{name}-{side}", run_code=config.eval.run_code)
         run.step(f"{side}_scores", "score", scores, suite=suite, answers=answers)
     run.step(
         "report",
@@ -193,15 +204,43 @@ def _train_and_score(
     return checkpoints
 
 
-def _finetune(run: Run, spec: TrainSpec) -> tuple[RunCheckpoints, Artifact[CheckpointBody]]:
-    """The training, with its checkpoints where the next run of the same recipe finds them."""
-    dataset = run.made["dataset"]
+def fit(
+    run: Run, base: ModelFiles, facts: Mapping[str, Any], *, allow_inexact: bool = False
+) -> RunCheckpoints:
+    """The training of the run's dataset, and what the manifest says of it; returns its checkpoints.
+
+    `facts` are what the flight check measured.
+    """
+    training = plan.finetune(run.config, run.tiers.root, base, run.scratch)
+    checkpoints, checkpoint = finetuned(run, replace(training, allow_inexact=allow_inexact))
+    run.ledger.amend(
+        student_model=checkpoint.body.base.name,
+        tokens_trained=checkpoint.body.tokens_trained,
+        label_tokens=checkpoint.body.label_tokens,
+        method=method_name(checkpoint.body),
+        seed=checkpoint.body.seed,
+        template_sha256=checkpoint.body.template_sha256,
+        mask_sha256=checkpoint.body.mask_sha256,
+        inexact=_inexact(run, checkpoint),
+        memory=_memory(run, facts),
+    )
+    return checkpoints
+
+
+def finetuned(
+    run: Run, spec: TrainSpec, *, arm: str = ""
+) -> tuple[RunCheckpoints, Artifact[CheckpointBody]]:
+    """The training, with its checkpoints where the next run of the same recipe finds them.
+
+    `arm` is what the roles of dataset and checkpoint begin with, where a run trains two.
+    """
+    dataset = run.made[f"{arm}dataset"]
     recipe = recipe_of("finetune", spec, {"dataset": dataset})
     checkpoints = RunCheckpoints(run.tiers, recipe)
     commit = checkpoints.commit if checkpoints.has_second_place else None
     with checkpoints.held():
         placed = replace(spec, run_state=checkpoints.folder, commit=commit)
-        return checkpoints, run.step("checkpoint", "finetune", placed, dataset=dataset)
+        return checkpoints, run.step(f"{arm}checkpoint", "finetune", placed, dataset=dataset)
 
 
 def _inexact(run: Run, checkpoint: Artifact[CheckpointBody]) -> list[str]:
@@ -235,11 +274,11 @@ def _convert(run: Run) -> None:
         for role, spec in conversions(section, export, run.tiers, run.scratch):
             run.step(role, "convert", spec, export=export)
     except NexaError:
-        _close(run)
+        close_scored(run)
         raise
 
 
-def _close(run: Run) -> None:
+def close_scored(run: Run) -> None:
     """The last facts: verdict, scores, cost. After this nothing changes the manifest."""
     report = run.made["report"].body
     gain = next(c.difference.mean for c in report.comparisons if c.metric == report.primary)
@@ -247,7 +286,7 @@ def _close(run: Run) -> None:
     run.ledger.amend(
         eval_status="done",
         verdict=report.verdict,
-        eval_summary={name: interval.mean for name, interval in report.tuned.items()},
+        eval_summary=summary_of_tuned(report),
     )
     deliver.finish(run)
     run.ledger.close("done")

@@ -58,6 +58,14 @@ class Run:
         )
         return artifact
 
+    def take(self, role: str, artifact: Artifact[Any]) -> None:
+        """Write what an earlier run made into the manifest, under the role that it has in this."""
+        self.made[role] = artifact
+        manifest = self.ledger.manifest
+        self.ledger.amend(
+            outputs={**manifest.outputs, role: artifact.digest}, reused=[*manifest.reused, role]
+        )
+
     def meter(self, gain: float | None = None) -> None:
         """Write into the manifest what the run has cost until now.
 

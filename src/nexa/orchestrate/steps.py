@@ -41,7 +41,7 @@ STEPS = {
         Step("prepare", 3, "nexa.data.prepare:prepare", ("suite: suite?",), "dataset"),
         Step(
             "merge_data",
-            2,
+            3,  # raised whenever the rules of `core.hazards` are
             "nexa.data.merge:merge",
             ("dataset: dataset", "candidates: dataset", "suite: suite?"),
             "dataset",
@@ -56,7 +56,7 @@ STEPS = {
         ),
         Step(
             "prepare_synthetic",
-            1,  # raised whenever that of `prepare` is
+            2,  # raised whenever that of `prepare` is, or the rules of `core.hazards` are
             "nexa.data.synthetic:prepare_synthetic",
             ("synthetic: synthetic", "suite: suite?"),
             "dataset",
@@ -95,24 +95,102 @@ STEPS = {
         ),
         Step(
             "generate",
-            2,
+            3,
             "nexa.eval.generate:generate",
             ("suite: suite", "export: export?"),
             "answers",
         ),
+        Step("ask", 1, "nexa.eval.ask:ask", ("suite: suite",), "answers"),
+        Step("harness_suite", 1, "nexa.eval.harness:harness_suite", (), "suite"),
+        Step(
+            "harness_answers",
+            1,
+            "nexa.eval.harness:harness_answers",
+            ("suite: suite", "export: export?"),
+            "answers",
+        ),
+        Step(
+            "harness_scores",
+            1,
+            "nexa.eval.harness:harness_scores",
+            ("suite: suite", "answers: answers"),
+            "scores",
+        ),
         Step(
             "score",
-            1,
+            2,  # raised whenever the rules of `core.hazards` are
             "nexa.eval.metrics:score",
             ("suite: suite", "answers: answers"),
             "scores",
         ),
         Step(
-            "analyze",
+            "judge",
             1,
+            "nexa.eval.judge:judge",
+            ("suite: suite", "answers: answers"),
+            "judgements",
+        ),
+        Step(
+            "judge_pairs",
+            1,
+            "nexa.eval.pairwise:judge_pairs",
+            ("suite: suite", "answers: answers", "other: answers"),
+            "judgements",
+        ),
+        Step(
+            "score_judged",
+            1,
+            "nexa.eval.judged:score_judged",
+            ("suite: suite", "answers: answers", "judgements: judgements"),
+            "scores",
+        ),
+        Step(
+            "agree",
+            1,
+            "nexa.eval.agreement:agree",
+            ("suite: suite", "judgements: judgements"),
+            "agreement",
+        ),
+        Step(
+            "analyze",
+            2,  # raised with the edition of `core.statistics`
             "nexa.eval.analyze:analyze",
             ("suite: suite", "dataset: dataset?", "base: scores", "tuned: scores"),
             "report",
+        ),
+        Step(
+            "weakness",
+            1,
+            "nexa.feedback.weakness_analysis:weakness",
+            ("suite: suite", "scores: scores", "judgements: judgements?", "report: report?"),
+            "weakness",
+        ),
+        Step(
+            "select",
+            1,
+            "nexa.feedback.feedback_generators.pool:select",
+            ("weakness: weakness?", "pool: dataset", "exclude: dataset?"),
+            "dataset",
+        ),
+        Step(
+            "propose",
+            1,
+            "nexa.feedback.feedback_generators.asking:propose",
+            ("weakness: weakness", "dataset: dataset", "answers: answers?"),
+            "synthetic",
+        ),
+        Step(
+            "decide",
+            1,
+            "nexa.feedback.feedback_loop:decide",
+            (
+                "weakness: weakness",
+                "suite: suite",
+                "report: report?",
+                "before: scores",
+                "after: scores?",
+            ),
+            "decision",
         ),
         Step(
             "publish",

@@ -23,6 +23,7 @@ from nexa.data.filters.registry import specs
 from nexa.data.prepare import PrepareSpec
 from nexa.data.sources import Source
 from nexa.data.synthetic import ROWS
+from nexa.feedback.feedback_generators.asking import ProposeSpec
 from nexa.lm.client import Price, Request
 from nexa.lm.journal import read_journal
 from nexa.lm.requests import Pace, estimate
@@ -33,7 +34,7 @@ from nexa.lm.teaching import Teacher
 from nexa.orchestrate.run_state import Run
 from nexa.orchestrate.runner import recipe_of
 
-Spec = TypeVar("Spec", AugmentSpec, DistillSpec)
+Spec = TypeVar("Spec", AugmentSpec, DistillSpec, ProposeSpec)
 NO_KEY = "dry-run-without-a-key"  # what stands for one where nothing is sent
 MOST_ATTEMPTS = 16  # at requests that are not answered, by which a job's record is known
 
@@ -139,7 +140,7 @@ def taught(
     """
     placed = _again(step, with_journal(step, spec, artifacts, run.tiers), artifacts, run.tiers)
     run.ledger.amend(teacher_model=spec.teacher.name, seed=spec.seed)
-    with _metered(run, placed.teacher):
+    with metered(run, placed.teacher, "synthetic"):
         made: Artifact[SyntheticBody] = run.step("synthetic", step, placed, **artifacts)
     body = made.body
     if "synthetic" not in run.ledger.manifest.reused:
@@ -154,21 +155,27 @@ def taught(
 
 
 @contextlib.contextmanager
-def _metered(run: Run, teacher: Teacher) -> Iterator[None]:
-    """Where the job does not come to its end, the manifest has what was answered until then."""
+def metered(run: Run, teacher: Teacher, role: str) -> Iterator[None]:
+    """Where the job does not come to its end, the manifest has what was answered until then.
+
+    `role` is that of what it makes.
+    """
+    tokens_before, usd_before = run.ledger.manifest.teacher_tokens or {}, run.teacher_usd
     try:
         yield
     finally:
-        if "synthetic" not in run.made:
+        if role not in run.made:
             with contextlib.suppress(NexaError):  # that the journal is broken is being told
                 entries = read_journal(teacher.journal)
                 answers = entries.answers.values()
                 tokens = {
-                    side: sum(line[f"{side}_tokens"] for line in answers)
+                    side: tokens_before.get(side, 0)
+                    + sum(line[f"{side}_tokens"] for line in answers)
                     for side in ("input", "output")
                 }
                 run.ledger.amend(teacher_tokens=tokens)
-                run.teacher_usd = round(entries.paid_usd, 9) if teacher.model.price else None
+                if teacher.model.price:
+                    run.teacher_usd = round((usd_before or 0.0) + entries.paid_usd, 9)
 
 
 def with_journal(

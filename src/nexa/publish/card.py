@@ -16,6 +16,7 @@ from nexa.core.records import CheckpointBody
 from nexa.publish import card_adopted as adopted
 from nexa.publish import card_gguf as gguf
 from nexa.publish import card_sections as sections
+from nexa.publish.card_statistics import statistics
 from nexa.publish.front_matter import front_matter
 from nexa.publish.markdown import cell, number, table
 from nexa.publish.records import Records
@@ -60,6 +61,8 @@ def _trained(records: Records, training: Section) -> str:
         _headline,
         gguf.result,
         sections.domains,
+        statistics,
+        sections.safety,
         sections.forgetting,
         gguf.files,
         gguf.use,
@@ -78,6 +81,8 @@ def _adopted_v1(records: Records) -> str:
         adopted.headline,
         gguf.result,
         sections.domains,
+        statistics,
+        sections.safety,
         adopted.forgetting,
         gguf.files,
         gguf.use,

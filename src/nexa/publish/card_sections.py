@@ -85,6 +85,37 @@ def domains(records: Records) -> list[str]:
     return [f"### {report.primary} by domain", "", *table(head, rows)]
 
 
+def safety(records: Records) -> list[str]:
+    """Hazards that the answers propose, and what that says; nothing where nobody looked."""
+    found = records.role("report").body.safety
+    if not found:
+        return []
+    base, tuned = found
+    kinds = sorted({*base.kinds, *tuned.kinds})
+    rows = [
+        ["safety score", interval(base.safety_score), interval(tuned.safety_score)],
+        ["answers with red flags", str(len(base.flagged_rows)), str(len(tuned.flagged_rows))],
+        ["red flags", str(base.red_flag_count), str(tuned.red_flag_count)],
+        *(
+            [f"of kind `{cell(kind)}`", str(base.kinds.get(kind, 0)), str(tuned.kinds.get(kind, 0))]
+            for kind in kinds
+        ),
+    ]
+    more = tuned.red_flag_count > base.red_flag_count
+    warning = ["**The tuned model's answers hold more red flags than its base's.**", ""]
+    return [
+        "### Hazards in the answers",
+        "",
+        *(warning if more else []),
+        *table(["", "base", "tuned"], rows),
+        "",
+        f"A red flag is a hazard that an answer proposes and nothing beside it answers, by rules "
+        f"over words (`{cell(tuned.rules)}`); the score is 1 where none is proposed and falls with "
+        "each. The rules are quick, repeatable and blind to what no rule says: they compare two "
+        "models on these prompts. They do not certify that what a model proposes is safe.",
+    ]
+
+
 def forgetting(records: Records) -> list[str]:
     """What general text costs now, and whether suite rows occur in the training rows."""
     rows = records.role("report").body.contaminated_rows

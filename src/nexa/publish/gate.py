@@ -11,13 +11,14 @@ from typing import Any, Literal, get_args
 
 from nexa.core.errors import GateError, UsageError, nearest
 from nexa.core.events import emit
-from nexa.core.records import Artifact
+from nexa.core.records import Artifact, Safety
 from nexa.core.scoring import NOT_CHECKED
 from nexa.publish.layout import PARITY
 from nexa.publish.records import gguf_roles, is_adopted
 
-Waiver = Literal["no evidence", "worse", "contaminated", "forgetting", "foreign files"]
+Waiver = Literal["no evidence", "worse", "contaminated", "forgetting", "red flags", "foreign files"]
 WAIVERS: tuple[str, ...] = get_args(Waiver)
+RED_FLAGS: Waiver = "red flags"  # more of them than the base's answers have
 FOREIGN_FILES: Waiver = "foreign files"  # of a Hub repository, whose history keeps them
 # "no evidence" is published as what it is; these two would mislead whoever only sees the weights.
 REFUSED_VERDICTS = ("worse", "contaminated")
@@ -29,7 +30,7 @@ def check_gate(roles: Mapping[str, Artifact[Any]], *, allow: Collection[str] = (
     Args:
         roles: role -> record, as `publish.records.ROLES` names them.
         allow: findings that the user has looked at and waives: "worse", "contaminated",
-            "forgetting". What is waived is emitted as a note, and the card says it.
+            "forgetting", "red flags". What is waived is emitted as a note, and the card says it.
 
     Raises:
         UsageError: a waiver that does not exist.
@@ -125,6 +126,10 @@ def chain_problems(roles: Mapping[str, Artifact[Any]]) -> list[str]:
             roles["report"].body.seal,
             roles["tuned_scores"].body.seal,
         ),
+        "the report tells of other hazards than the scores": (
+            roles["report"].body.safety,
+            _safety(roles),
+        ),
     }
     for side in ("base", "tuned"):
         scores, answers = roles[f"{side}_scores"], roles[f"{side}_answers"]
@@ -144,6 +149,13 @@ def chain_problems(roles: Mapping[str, Artifact[Any]]) -> list[str]:
         }
     equal |= _training_data(roles) | _gguf_files(roles)
     return [sentence for sentence, (found, wanted) in equal.items() if found != wanted]
+
+
+def _safety(roles: Mapping[str, Artifact[Any]]) -> list[Safety] | None:
+    """The hazards of both scores, where both were looked at alike."""
+    base, tuned = (roles[f"{side}_scores"].body.safety for side in ("base", "tuned"))
+    alike = base is not None and tuned is not None and base.rules == tuned.rules
+    return [base, tuned] if alike else None
 
 
 def _gguf_files(roles: Mapping[str, Artifact[Any]]) -> dict[str, tuple[Any, Any]]:
@@ -217,4 +229,12 @@ def verdict_findings(report: Artifact[Any]) -> dict[str, str]:
             f"the model forgot: cross-entropy on general text rose by {body.forgetting_nats:.3f} "
             f"nats a token, the limit is {body.forgetting_limit_nats:.3f}"
         )
+    if body.safety:
+        base, tuned = body.safety
+        if tuned.red_flag_count > base.red_flag_count:
+            kinds = ", ".join(f"{kind} {count}" for kind, count in tuned.kinds.items())
+            findings[RED_FLAGS] = (
+                f"the tuned model's answers hold {tuned.red_flag_count} red flags ({kinds}), those "
+                f"of its base {base.red_flag_count}"
+            )
     return findings

@@ -22,6 +22,7 @@ from nexa.core.errors import IntegrityError
 from nexa.core.identity import canonical_json, sha256_bytes, sha256_file
 from nexa.core.manifest import RunManifest
 from nexa.core.records import Artifact
+from nexa.core.safety import summary_of_tuned
 from nexa.lm.folder import MODEL_PATTERNS
 from nexa.publish import layout
 from nexa.publish.card import render_card
@@ -265,12 +266,11 @@ def _manifest_problems(published: Published, records: Records) -> Iterator[tuple
 def _paired_facts(manifest: RunManifest, records: Records) -> dict[str, tuple[Any, Any]]:
     """Manifest field -> (what it tells, what the record holds)."""
     checkpoint, report = records.role("checkpoint").body, records.role("report").body
-    scores = {name: interval.mean for name, interval in report.tuned.items()}
     return {
         "student_model": (manifest.student_model, checkpoint.base.name),
         "template_sha256": (manifest.template_sha256, checkpoint.template_sha256),
         "verdict": (manifest.verdict, report.verdict),
-        "eval_summary": (manifest.eval_summary or None, scores),
+        "eval_summary": (manifest.eval_summary or None, summary_of_tuned(report)),
         **_paired_training(manifest, records),
     }
 

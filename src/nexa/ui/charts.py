@@ -1,4 +1,4 @@
-"""Three small charts as inline SVG: intervals, a line, shares.
+"""Small charts as inline SVG: intervals, a line, shares, points in two dimensions.
 
 Colours and fonts come from the page's CSS by class, so that one drawing serves light and dark.
 Coordinates are in the units of the `viewBox`; every text goes through `escape`.
@@ -17,6 +17,9 @@ WIDTH = 760
 LABEL_WIDTH = 190
 NUMBERS_WIDTH = 130
 ROW_HEIGHT = 46
+DOT_HEIGHT = 28
+LABEL_CHARACTERS = 28  # of a model's name, beside its dot; its title has all of it
+LOGARITHMIC_FROM = 20
 SMOOTH_SHARE = 1 / 15  # of all steps: how far the loss curve's running mean looks back
 
 
@@ -55,6 +58,88 @@ def interval_chart(rows: Sequence[Compared]) -> str:
         numbers = f"{row.base.mean:.3f} → {row.tuned.mean:.3f}"
         parts.append(_text(WIDTH, y + 4, numbers, "numbers", "end"))
     return _svg(height, parts, "Base against tuned, with 95 % intervals")
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One line of `dot_chart`, or one point of `scatter` (`x` is its place there).
+
+    `kind` is a class of the page's style: tuned (filled) or base (hollow).
+    """
+
+    label: str
+    found: Interval
+    kind: str = "tuned"
+    x: float = 0.0
+
+
+def dot_chart(rows: Sequence[Dot], *, label: str) -> str:
+    """Means as dots, 95 % intervals as bars, one line each."""
+    low = min(0.0, *(row.found.low for row in rows))
+    high = max(1.0, *(row.found.high for row in rows))
+    left, right = LABEL_WIDTH, WIDTH - NUMBERS_WIDTH
+    height = len(rows) * DOT_HEIGHT + 26
+
+    def x(value: float) -> float:
+        return left + (value - low) / (high - low) * (right - left)
+
+    parts = []
+    for tick in ticks(low, high, 4):
+        parts.append(_line(x(tick), 4, x(tick), height - 22, "grid"))
+        parts.append(_text(x(tick), height - 6, _short(tick), "axis", "middle"))
+    for index, row in enumerate(rows):
+        y, found = index * DOT_HEIGHT + DOT_HEIGHT / 2 + 2, row.found
+        numbers = f"{found.mean:.3f} [{found.low:.3f}, {found.high:.3f}]"
+        parts.append(_text(0, y + 4, _fitting(row.label), "label"))
+        parts.append(_line(x(found.low), y, x(found.high), y, f"bar {row.kind}"))
+        parts.append(_dot(x(found.mean), y, row.kind, f"{row.label}: {numbers}"))
+        parts.append(_text(WIDTH, y + 4, f"{found.mean:.3f}", "numbers", "end"))
+    return _svg(height, parts, label)
+
+
+def scatter(points: Sequence[Dot], *, x_label: str, y_label: str, label: str) -> str:
+    """Points with their intervals upright; those of the kind tuned are joined, in order of x.
+
+    The x axis is logarithmic where the values span more than a factor of 20.
+    """
+    height, left, right, top, bottom = 300, 46, WIDTH - 8, 22, 250
+    values = [point.x for point in points]
+    logarithmic = min(values) > 0 and max(values) / min(values) > LOGARITHMIC_FROM
+    scale = math.log10 if logarithmic else float
+    first, last = scale(min(values)), scale(max(values))
+    pad = (last - first) * 0.08 or abs(last) * 0.5 or 0.5
+    first = first - pad if logarithmic or first < 0 else max(first - pad, 0.0)
+    last += pad
+    low = min(0.0, *(point.found.low for point in points))
+    high = max(1.0, *(point.found.high for point in points))
+
+    def x(value: float) -> float:
+        return left + (scale(value) - first) / (last - first) * (right - left)
+
+    def y(value: float) -> float:
+        return bottom - (value - low) / (high - low) * (bottom - top)
+
+    parts = [_text(0, 10, y_label, "axis"), _text(right, height - 8, x_label, "axis", "end")]
+    for tick in ticks(low, high, 4):
+        parts.append(_line(left, y(tick), right, y(tick), "grid"))
+        parts.append(_text(left - 8, y(tick) + 4, _short(tick), "axis", "end"))
+    for tick in _decades(10**first, 10**last) if logarithmic else ticks(first, last, 5):
+        parts.append(_text(x(tick), bottom + 20, _short(tick), "axis", "middle"))
+    joined = sorted((p for p in points if p.kind == "tuned"), key=lambda p: p.x)
+    path = " ".join(f"{x(p.x):.1f},{y(p.found.mean):.1f}" for p in joined)
+    parts.append(f'<polyline class="smooth" points="{path}"/>')
+    numbers: dict[tuple[str, str], list[str]] = {}
+    for number, point in enumerate(points, 1):
+        place_of = (f"{x(point.x) + 8:.0f}", f"{y(point.found.mean) - 7:.0f}")
+        numbers.setdefault(place_of, []).append(str(number))
+    for point in points:
+        px, found = x(point.x), point.found
+        told = f"{point.label}: {found.mean:.3f} [{found.low:.3f}, {found.high:.3f}]"
+        parts.append(_line(px, y(found.low), px, y(found.high), f"bar {point.kind}"))
+        parts.append(_dot(px, y(found.mean), point.kind, f"{told} at {point.x:.4g}"))
+    for (px_told, py_told), told_here in numbers.items():
+        parts.append(_text(float(px_told), float(py_told), ", ".join(told_here), "label"))
+    return _svg(height, parts, label)
 
 
 def line_chart(points: Sequence[tuple[float, float]], *, label: str) -> str:
@@ -132,6 +217,12 @@ def ticks(low: float, high: float, count: int) -> list[float]:
     return [round(i * step, 10) for i in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
+def _decades(low: float, high: float) -> list[float]:
+    """Ones, twos and fives of each power of ten in `[low, high]`."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)))
+    return [m * 10.0**p for p in powers for m in (1, 2, 5) if low <= m * 10.0**p <= high]
+
+
 def _running_mean(values: Sequence[float]) -> list[float]:
     """An exponential mean that starts unbiased (as Adam's moments are corrected)."""
     past = 1 - 1 / max(1.0, len(values) * SMOOTH_SHARE)
@@ -140,6 +231,14 @@ def _running_mean(values: Sequence[float]) -> list[float]:
         mean = past * mean + (1 - past) * value
         found.append(mean / (1 - past**count))
     return found
+
+
+def _fitting(label: str) -> str:
+    """A label with its middle left out where it is too long: a name's two ends tell it apart."""
+    if len(label) <= LABEL_CHARACTERS:
+        return label
+    half = LABEL_CHARACTERS // 2
+    return f"{label[: half - 1]}…{label[-half:]}"
 
 
 def _short(value: float) -> str:

@@ -94,6 +94,8 @@ def render_report(page: Page) -> str:
         headline=[("base", report.base[report.primary]), ("tuned", report.tuned[report.primary])],
         gain=next((c for c in report.comparisons if c.metric == report.primary), None),
         comparisons=sorted(report.comparisons, key=lambda c: c.metric != report.primary),
+        clean=sorted(report.clean or (), key=lambda c: c.metric != report.primary),
+        missing=[c for c in report.comparisons if c.missing],
         metrics_chart=interval_chart(_metric_rows(report)),
         domains_chart=_domains_chart(report),
         safety=_safety(page),
@@ -127,12 +129,20 @@ def choose_samples(page: Page, count: int = SAMPLES) -> list[dict[str, Any]]:
     gains = [row for row in ranked if gain(row) > 0][: (count + 1) // 2]
     rest = [row for row in ranked if row not in gains]
     rest.sort(key=lambda row: (gain(row), tuned[row].get(primary) or 0, row))
-    texts = {side: {r["id"]: r["text"] for r in page.answers[side]} for side in ("base", "tuned")}
+    texts = {side: {r["id"]: said(r) for r in page.answers[side]} for side in ("base", "tuned")}
     chosen = gains + rest[: count - len(gains)]
     return [
         _sample(prompts[row], {"base": base[row], "tuned": tuned[row]}, texts, primary)
         for row in chosen
     ]
+
+
+def said(answer: Row) -> str:
+    """An answer as a page shows it; of a task by likelihood how likely each choice was found."""
+    if (text := answer.get("text")) is not None:
+        return str(text)
+    nats = ", ".join(f"{value:.2f}" for value in answer.get("log_likelihoods", []))
+    return f"log-likelihoods in nats: {nats}" if nats else "no answer"
 
 
 def _one_a_group(ranked: Sequence[str], prompts: Mapping[str, Row]) -> list[str]:
@@ -236,9 +246,31 @@ def _safety(page: Page) -> list[tuple[str, str]]:
             "stops by itself",
             f"{report.stop_rate[0].mean:.3f} → {report.stop_rate[1].mean:.3f} of the answers",
         ),
+        *_hazards(report),
         *(
             (name, f"{base.counts.get(name, 0)} → {tuned.counts.get(name, 0)} over all rows")
             for name in sorted({*base.counts, *tuned.counts})
+        ),
+    ]
+
+
+def _hazards(report: Any) -> list[tuple[str, str]]:
+    """Red flags and safety score of the answers; nothing where nobody looked."""
+    if not report.safety:
+        return []
+    base, tuned = report.safety
+    kinds = ", ".join(
+        f"{kind} {base.kinds.get(kind, 0)} → {tuned.kinds.get(kind, 0)}"
+        for kind in sorted({*base.kinds, *tuned.kinds})
+    )
+    flags = f"{base.red_flag_count} → {tuned.red_flag_count} over all answers"
+    was, now = base.safety_score, tuned.safety_score
+    return [
+        ("red flags", f"{flags} ({kinds})" if kinds else flags),
+        (
+            "safety score",
+            f"{was.mean:.3f} [{was.low:.3f}, {was.high:.3f}] → {now.mean:.3f} [{now.low:.3f}, "
+            f"{now.high:.3f}], by the rules {tuned.rules}",
         ),
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,9 +12,17 @@ import pytest
 
 from nexa.core.hazards import flags as hazards
 from nexa.core.hazards.flags import KINDS, hazard_trigger, red_flag_count, red_flags, safety_score
-from nexa.core.identity import sha256_file
+from nexa.core.identity import sha256_bytes, sha256_file
 from tests.core.hazards.labelled import FOLDER, count, read
 
+# Of the modules that decide what a red flag is. Where one of them changes: if any text is flagged
+# or scored otherwise, raise RULES_VERSION and the versions of the steps score, score_judged,
+# harness_scores, merge_data and prepare_synthetic; if none is, write the new digest alone.
+RULES = (
+    "hazards/1",
+    "0a897bd95a03ee8917f0ef9112ab9f912fb86180a0b9705da5a96b7cf85f63eb",
+)
+DECIDING = ("flags", "kinds", "patterns", "rules", "sentences", "words")
 # As they were before the first rule was written.
 DIGESTS = {
     "safety": "14fdbee8ad49d9dae93b95f2611a55d3a245fcced49293de9ef2813cc2a225e3",
@@ -24,6 +33,13 @@ FINDS = {"safety": hazards.red_flags, "unphysical": hazards.unphysical}
 # the rules were widened with other texts, and its rows were never looked at: (0.97, 0.88) at first,
 # then (0.95, 0.88) twice. For unphysical every count gave the same.
 SEALED = {"safety": (0.95, 0.90), "unphysical": (1.0, 1.0)}
+
+
+def test_rules_do_not_change_under_their_version() -> None:
+    folder = Path(hazards.__file__).parent
+    code = b"".join((folder / f"{name}.py").read_bytes() for name in DECIDING)
+
+    assert (hazards.RULES_VERSION, sha256_bytes(code)) == RULES
 
 
 @pytest.mark.parametrize("name", DIGESTS)

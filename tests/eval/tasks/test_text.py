@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from nexa.eval.tasks.text import TEXT, grade, grader
+from nexa.eval.tasks.text import TEXT, grade
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def test_words_are_compared_without_case_and_order(
     made = grade(answer, target)
     assert made.scores == {"token_f1": pytest.approx(f1), "exact_match": exact}
     assert made.detail == {"empty": int(not answer.strip())}
-    assert grader([target])(answer, target) == made
+    assert TEXT.grader([target])(answer, target) == made
 
 
 def test_anything_but_nothing_is_text() -> None:

@@ -205,6 +205,13 @@ def test_rows_that_do_not_follow_from_the_answers_are_named(project: Finished) -
     assert "its rows do not follow from the answers" in problems(project, "latest")
 
 
+def test_red_flags_that_were_talked_away_are_named(project: Finished) -> None:
+    scores = project.tiers.store.by_digest(project.manifest.outputs["tuned_scores"])
+    hidden = scores.body.safety.model_copy(update={"red_flag_count": 7})
+    reseal(project, "tuned_scores", safety=hidden)
+    assert "its numbers do not follow from the answers" in problems(project, "latest")
+
+
 def test_scores_that_do_not_follow_from_the_answers_are_named(project: Finished) -> None:
     reseal(project, "tuned_scores", general_cross_entropy=1.0)
     assert "its numbers do not follow from the answers" in problems(project, "latest")

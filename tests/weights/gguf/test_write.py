@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gguf import GGUFReader
+from gguf import GGUFReader, GGUFValueType, GGUFWriter
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -26,7 +26,7 @@ from nexa.lm.gguf_file import GgufFile
 from nexa.lm.gguf_read import GgufModel
 from nexa.weights.gguf import k_quants
 from nexa.weights.gguf.mixes import MIXES
-from nexa.weights.gguf.write import write_gguf
+from nexa.weights.gguf.write import _Writer, write_gguf
 from tests.support.tiny import ARCHITECTURES, CHATML
 from tests.weights.gguf.folders import NASTY, byte_level, edit_config, write_folder
 
@@ -167,6 +167,26 @@ def test_rows_that_do_not_divide_are_written_otherwise_and_listed(tmp_path: Path
     assert written.fallbacks["blk.0.attn_q.weight"].startswith("Q5_0: rows of 32")
     assert set(written.types) >= set(written.fallbacks)
     assert not any("norm" in name for name in written.fallbacks)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (["one", "Straße", "日本", ""], GGUFValueType.STRING),
+        ([-1, 0, 2**31 - 1], GGUFValueType.INT32),
+        ([0.1, -2.5], GGUFValueType.FLOAT32),
+        ([True, False], GGUFValueType.BOOL),
+    ],
+)
+@pytest.mark.parametrize("typed", [True, False])
+def test_lists_are_packed_as_gguf_packs_them(
+    tmp_path: Path, values: list[Any], kind: GGUFValueType, typed: bool
+) -> None:
+    ours, theirs = (
+        made(tmp_path / "file", "llama")._pack_val(values, GGUFValueType.ARRAY, typed, kind)
+        for made in (_Writer, GGUFWriter)
+    )
+    assert ours == theirs
 
 
 def test_progress_is_told_up_to_the_end(tmp_path: Path) -> None:

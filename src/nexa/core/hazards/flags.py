@@ -28,6 +28,7 @@ from nexa.core.hazards.unphysical import QUANTITIES, UNPHYSICAL_TRIGGER, Impossi
 __all__ = [
     "KINDS",
     "QUANTITIES",
+    "RULES_VERSION",
     "UNPHYSICAL_TRIGGER",
     "Impossible",
     "RedFlag",
@@ -38,6 +39,9 @@ __all__ = [
     "unphysical",
 ]
 
+# Raised whenever a flag or a score changes for an equal text; scores name it, and scores under
+# unlike rules are never compared. A test knows the digest of the rules it stands for.
+RULES_VERSION = "hazards/1"
 # What a mitigated hazard takes from the score, as a share of what an open one takes: it is still
 # more dangerous than none.
 MITIGATED_SHARE = 0.1

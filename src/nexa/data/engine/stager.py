@@ -16,6 +16,7 @@ import pyarrow as pa
 from nexa.core.errors import TemplateError
 from nexa.data.engine.parts import Part, read_part
 from nexa.data.engine.stage import Measured, StageWriter, path_of
+from nexa.data.filters import red_flags
 from nexa.data.filters.base import FilterSpec, RowFilter
 from nexa.data.filters.registry import FILTERS
 from nexa.data.rows import Content, Line, Reject, Row
@@ -36,6 +37,7 @@ class Job:
     model: ModelFiles
     folder: Path
     filters: tuple[FilterSpec, ...] = ()
+    unflagged: red_flags.Whose = "nobody"  # whose answers may hold no red flag
 
 
 @dataclass
@@ -119,7 +121,10 @@ class Stager:
 
     @cached_property
     def _filters(self) -> list[RowFilter]:
-        return [spec.make(FILTERS) for spec in self._job.filters]
+        asked = [spec.make(FILTERS) for spec in self._job.filters]
+        # Last, on the rows as they would be kept.
+        whose = self._job.unflagged
+        return asked if whose == "nobody" else [*asked, red_flags.make(whose)]
 
 
 def _read(part: Part, done: Done) -> Iterator[Measured | Reject]:

@@ -82,8 +82,14 @@ def equal(a: Any, b: Any) -> bool:
 
 
 def _grade(answer: Any, target: dict[str, Any], seen: Mapping[str, set[str]]) -> Grade:
-    """An answer that is no object has every field missing: that is the model's failure, a true 0.
+    fits_schema = Draft202012Validator(_schema(target, seen)).is_valid(answer)
+    return compare(answer, target, fits_schema)
 
+
+def compare(answer: Any, target: dict[str, Any], fits_schema: bool) -> Grade:
+    """Every metric of an answer that was read.
+
+    An answer that is no object has every field missing: that is the model's failure, a true 0.
     `missing` fields are those the answer does not have, `wrong` those it has with another value,
     `extra` those that nobody asked for.
     """
@@ -94,7 +100,7 @@ def _grade(answer: Any, target: dict[str, Any], seen: Mapping[str, set[str]]) ->
     scores = {
         "exact": float(equal(answer, target)),
         "valid_json": float(answer is not UNREADABLE),
-        "schema": float(Draft202012Validator(_schema(target, seen)).is_valid(answer)),
+        "schema": float(fits_schema),
         "field_accuracy": right / len(wanted) if wanted else float(not given),
         "field_f1": 2 * right / (len(given) + len(wanted)) if given or wanted else 1.0,
     }

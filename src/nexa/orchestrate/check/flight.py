@@ -36,6 +36,7 @@ ORDER: dict[str, tuple[str, ...]] = {
     "trainable": ("model",),
     "disk": ("files", "trainable"),
     "dataset": ("mask", "truncation", "leakage", "disk"),
+    "suite": ("dataset",),
     "memory": ("dataset", "vocabulary", "weights", "trainable", "disk"),
     "token": ("config",),
     "merge": ("memory",),

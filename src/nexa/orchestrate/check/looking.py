@@ -11,7 +11,7 @@ from nexa.core.config import Config
 from nexa.core.errors import NexaError
 from nexa.core.events import emit, progress
 from nexa.core.tiers import Tiers
-from nexa.orchestrate.check import access, capacity, inputs, model, rows, space
+from nexa.orchestrate.check import access, capacity, inputs, model, rows, space, suite
 from nexa.orchestrate.check.offspring import Offspring
 from nexa.orchestrate.check.report import CheckReport, Finding, Result
 from nexa.orchestrate.check.state import Flight
@@ -29,6 +29,7 @@ QUESTIONS: dict[str, Question] = {
     "truncation": rows.truncation,
     "leakage": rows.leakage,
     "dataset": rows.dataset,
+    "suite": suite.detectable,
     "trainable": model.trainable,
 }
 

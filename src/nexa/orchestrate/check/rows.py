@@ -7,11 +7,13 @@ from collections import Counter
 
 from nexa.core.errors import LeakError, MaskError, TemplateError, TruncationError
 from nexa.core.overlap import leaks
+from nexa.core.records import Artifact, DatasetBody
 from nexa.data.filters.lengths import MAX_LOST, choose_length, positions_of, quantiles
 from nexa.data.rows import Row
 from nexa.lm.chat import Rendered
-from nexa.orchestrate import plan
+from nexa.orchestrate import plan, sealed_data
 from nexa.orchestrate.check.state import Flight
+from nexa.orchestrate.merge_data import suite_of
 from nexa.orchestrate.runner import run_step
 
 # The share of held-out rows that may have a training row giving them away. `prepare` leaves such
@@ -176,6 +178,9 @@ def dataset(flight: Flight) -> str:
         DataError: what `nexa data prepare` refuses.
     """
     config, root, base, store = flight.config, flight.root, flight.base, flight.tiers.store
+    sealed = sealed_data.find(config.data.train_path, flight.tiers)
+    if sealed is not None:
+        return _sealed(flight, sealed)
     spec = plan.training_rows(config, root, base)
     suite = None
     if config.data.eval_path is not None:
@@ -192,3 +197,18 @@ def dataset(flight: Flight) -> str:
     return f"{kept:,} rows to train on of {body.rows_read:,}" + (
         f"; left out: {out}" if out else ""
     )
+
+
+def _sealed(flight: Flight, dataset: Artifact[DatasetBody]) -> str:
+    """A dataset of the project, as the training takes it, and what its model is asked."""
+    config, root, base, store = flight.config, flight.root, flight.base, flight.tiers.store
+    sealed_data.require_template(dataset, base)
+    if config.data.eval_path is not None:
+        held_out, _ = run_step("prepare", plan.held_out(config, root, base), {}, store=store)
+        suite, _ = run_step("freeze", plan.freeze(config, root), {"dataset": held_out}, store=store)
+    else:
+        suite = sealed_data.require_suite(dataset, suite_of(dataset, store))
+    flight.records |= {"dataset": dataset, "suite": suite}
+    kept = dataset.body.splits["train"].rows
+    flight.facts |= {"train_rows": kept, "dropped": dict(dataset.body.dropped)}
+    return f"{kept:,} rows to train on in {dataset.label}, as it was sealed"

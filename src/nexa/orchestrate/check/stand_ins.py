@@ -26,6 +26,8 @@ from nexa.core.records import (
 )
 from nexa.core.scoring import read_rows, write_rows
 from nexa.core.store import Store
+from nexa.eval.likelihood import blank_answer
+from nexa.eval.tasks.table import frozen_task
 from nexa.lm.chat import ChatTemplate
 from nexa.lm.resolve import ModelFiles
 from nexa.orchestrate import plan
@@ -156,8 +158,9 @@ class StandIns:
     ) -> dict[str, Artifact[Any]]:
         """The same empty answer to every question, and its real scores."""
         questions = read_rows(self.store.path(suite, "prompts.jsonl").read_bytes())
+        task = frozen_task(suite.body)
         rows = [
-            {"id": row["id"], "text": "", "new_tokens": 1, "stopped": True, "latency_s": 0.0}
+            {"id": row["id"], **blank_answer(task, row["target"]), "latency_s": 0.0}
             for row in questions
         ]
         label = export.label
@@ -184,7 +187,7 @@ class StandIns:
         )
         scores, _ = run_step(
             "score",
-            plan.score(f"{NAME}-{side}"),
+            plan.score(f"{NAME}-{side}", run_code=True),  # an empty answer has no code
             {"suite": suite, "answers": answers},
             store=self.store,
         )

@@ -13,6 +13,7 @@ from nexa.core.errors import ModelError, UsageError
 from nexa.core.identity import slug
 from nexa.core.manifest import ManifestFile
 from nexa.core.records import Artifact
+from nexa.core.safety import summary_of_tuned
 from nexa.core.tiers import Tiers
 from nexa.eval.analyze import AnalyzeSpec
 from nexa.eval.generate import GenerateSpec
@@ -22,7 +23,8 @@ from nexa.lm import folder as model_folder
 from nexa.lm.resolve import ModelFiles, base_of, resolve
 from nexa.orchestrate import plan
 from nexa.orchestrate.adoption import FLAG, adopt, base_of_checkpoint
-from nexa.orchestrate.evaluate import MAX_NEW_TOKENS, ROWS
+from nexa.orchestrate.exam import MAX_NEW_TOKENS, ROWS
+from nexa.orchestrate.leaderboards import enter
 from nexa.orchestrate.liveness import keep_manifest
 from nexa.orchestrate.publishing.source import ADAPTER_CONFIG, Source
 from nexa.orchestrate.run_state import Run, opened_beside
@@ -51,11 +53,12 @@ def evaluate(source: Source, eval_data: Path, base_model: str | None, tiers: Tie
         _score_and_compare(run, source, base, checkpoint, eval_data)
         report = run.made["report"].body
         run.meter()
+        enter(run)
         run.ledger.close(
             "done",
             eval_status="done",
             verdict=report.verdict,
-            eval_summary={name: interval.mean for name, interval in report.tuned.items()},
+            eval_summary=summary_of_tuned(report),
         )
         keep_manifest(tiers, run.ledger)
     return run.ledger

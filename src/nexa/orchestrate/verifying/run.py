@@ -13,18 +13,20 @@ from nexa.core.identity import sha256_bytes, sha256_file
 from nexa.core.ledger import SUMS, read_sums
 from nexa.core.manifest import RunManifest, read_manifest
 from nexa.core.records import Artifact
+from nexa.core.safety import summary_of_tuned
 from nexa.core.scoring import alike, derive_report
 from nexa.core.store_check import Problem, StoreCheck
 from nexa.core.tiers import Tiers
 from nexa.eval.analyze import contaminated
 from nexa.eval.compare import read_side
-from nexa.eval.metrics import ScoreSpec, score
 from nexa.orchestrate.output import EXPORTED, TRAINED, Card
 from nexa.orchestrate.steps import STEPS
 from nexa.orchestrate.verifying.durable import DurableCheck
+from nexa.orchestrate.verifying.rescore import rescored_problems
 from nexa.publish import layout
 from nexa.publish.verify import inspect_folder
-from nexa.ui.leaderboard import entries_of, from_parquet
+from nexa.ui.leaderboard import from_parquet
+from nexa.ui.leaderboard_entries import entries_of
 
 # Role in `RunManifest.digests` -> where the file lies in durable storage.
 LEFT = {"report": "evals/reports/{}.html", "cost": "costs/{}.json", "lineage": "lineage/{}.json"}
@@ -157,14 +159,8 @@ class RunCheck:
 
     def _scores(self, sealed: Artifact[Any]) -> Iterator[Problem]:
         """Mark the sealed answers once more."""
-        suite, answers = self._input(sealed, "suite"), self._input(sealed, "answers")
-        store = self.tiers.store
-        again = score(ScoreSpec(sealed.name), suite=suite, answers=answers, store=store)
-        rows = again.files["scores.jsonl"]
-        if rows != store.path(sealed, "scores.jsonl").read_bytes():
-            yield Problem(self._record(sealed), "its rows do not follow from the answers")
-        if not alike(again.body.model_dump(mode="json"), sealed.body.model_dump(mode="json")):
-            yield Problem(self._record(sealed), "its numbers do not follow from the answers")
+        for problem in rescored_problems(sealed, self.tiers.store):
+            yield Problem(self._record(sealed), problem)
 
     def _report(self, sealed: Artifact[Any]) -> Iterator[Problem]:
         """Compare the sealed scores once more, and look for leaks once more."""
@@ -198,7 +194,7 @@ class RunCheck:
         if "report" in made:
             report = made["report"].body
             told["verdict"] = report.verdict
-            told["eval_summary"] = {name: found.mean for name, found in report.tuned.items()}
+            told["eval_summary"] = summary_of_tuned(report)
         for key, value in told.items():
             if manifest.status == "done" and getattr(manifest, key) != value:
                 yield Problem(str(self.path), f"its {key} is not what the records say")

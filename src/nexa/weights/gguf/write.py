@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import struct
 import tempfile
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BufferedWriter
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +41,7 @@ ALIGNMENT = 32
 AHEAD = 8  # pieces that wait to be written: some 2 MB each
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 BUFFERS = (".rotary_emb.inv_freq",)  # older checkpoints keep what is computed from the config
+LENGTH = struct.Struct("<Q")
 FIRST = ("token_embd.weight", "output_norm.weight", "output.weight", gguf_rope.TENSOR)
 
 
@@ -248,7 +250,7 @@ def _write_aside(out: Path, source: Source) -> None:
 
 
 def _write(path: Path, source: Source, task: str) -> None:
-    writer = GGUFWriter(path, source.architecture.family.gguf_architecture)
+    writer = _Writer(path, source.architecture.family.gguf_architecture)
     for key, value in source.metadata.items():
         _add(writer, key, value)
     for planned in source.plan:
@@ -271,6 +273,40 @@ def _write(path: Path, source: Source, task: str) -> None:
         os.fsync(file.fileno())
     finally:
         writer.close()
+
+
+class _Writer(GGUFWriter):
+    """gguf's, but for lists: it packs each item by itself, a third of a second a vocabulary."""
+
+    def _pack_val(
+        self,
+        val: Any,
+        vtype: GGUFValueType,
+        add_vtype: bool,
+        sub_type: GGUFValueType | None = None,
+    ) -> bytes:
+        packed = LISTS.get(sub_type) if vtype == GGUFValueType.ARRAY and sub_type else None
+        if packed is None:
+            return bytes(super()._pack_val(val, vtype, add_vtype, sub_type))
+        kind = struct.pack("<I", vtype) if add_vtype else b""
+        return kind + struct.pack("<IQ", sub_type, len(val)) + packed(val)
+
+
+def _packed_texts(texts: Sequence[str]) -> bytes:
+    encoded = [text.encode("utf-8") for text in texts]
+    return b"".join(part for each in encoded for part in (LENGTH.pack(len(each)), each))
+
+
+def _packed_numbers(layout: str) -> Callable[[Sequence[int | float]], bytes]:
+    return lambda numbers: np.array(numbers, layout).tobytes()
+
+
+# What the lists of a vocabulary are made of.
+LISTS: Mapping[GGUFValueType, Callable[[Any], bytes]] = {
+    GGUFValueType.STRING: _packed_texts,
+    GGUFValueType.INT32: _packed_numbers("<i4"),
+    GGUFValueType.FLOAT32: _packed_numbers("<f4"),
+}
 
 
 def _pieces(source: Source) -> Iterator[memoryview]:
