@@ -437,7 +437,7 @@ def test_keys_that_come_in_by_a_merge_are_told_at_their_section() -> None:
     text = f"shared: &shared\n  rnk: 3\n{MINIMAL}lora:\n  <<: *shared\n"
     assert mistakes(text) == [
         "line 1: shared is not a key: known: model, data, optimizer, scheduler, lora, quantize, "
-        "training, eval, publish, infra",
+        "training, eval, feedback, publish, infra",
         "line 5: lora.rnk is not a key: did you mean 'rank'?",
     ]
 

@@ -188,3 +188,10 @@ def test_a_run_that_is_not_there_gets_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no run") as typo:
         find_manifest(tmp_path, "2025-10-28-000000-fffe")
     assert typo.value.fix == "nexa runs show 2025-10-28-000000-ffff"
+
+
+def test_a_second_as_the_specification_writes_it_names_the_run_of_it(tmp_path: Path) -> None:
+    ManifestFile.open(tmp_path, RunManifest(run_id=RUN_ID, run_type="train"))
+    assert find_manifest(tmp_path, "2025-10-28_141200").run_id == RUN_ID
+    with pytest.raises(UsageError, match="there is no run 2025-10-28-141201"):
+        find_manifest(tmp_path, "2025-10-28_141201")

@@ -7,7 +7,7 @@ import pytest
 
 from nexa.core.errors import ConfigError, TrainingError, UsageError
 from nexa.core.events import Event, listening
-from nexa.core.manifest import list_manifests
+from nexa.core.manifest import ManifestFile, RunManifest, list_manifests
 from nexa.core.tiers import Tiers
 from nexa.orchestrate import liveness
 from nexa.orchestrate.resume import resume
@@ -139,3 +139,12 @@ def test_a_run_under_way_is_left_alone_and_a_broken_manifest_passed_over(config:
     assert liveness.read_note(tiers, stopped) is None
     path.write_text(path.read_text().replace('"running"', '"failed"'))
     assert resume(None, config.parent, check=False).status == "done"  # config.yaml of this folder
+
+
+def test_a_round_of_improvement_goes_on_by_its_own_command(config: Path) -> None:
+    tiers = Tiers.of(config.parent)
+    run = RunManifest(run_id="2025-10-28-141200-ab12", run_type="improve", status="interrupted")
+    ManifestFile.open(tiers.manifests, run)
+    with pytest.raises(UsageError, match="is a round of improvement") as refused:
+        resume(run.run_id, config.parent)
+    assert refused.value.fix == "the same nexa improve command: what was made is reused"

@@ -19,7 +19,8 @@ from nexa.eval.suite import FreezeSpec
 from nexa.eval.tasks.definition import named_task
 from nexa.lm.local import Engine
 from nexa.lm.resolve import ModelFiles, Source
-from nexa.orchestrate import plan
+from nexa.orchestrate import plan, sealed_data
+from nexa.orchestrate.merge_data import suite_of
 from nexa.orchestrate.models import run_of
 from nexa.orchestrate.run_state import CONFIG, Run
 from nexa.orchestrate.runner import run_step
@@ -133,6 +134,10 @@ def _configured(tiers: Tiers) -> Exam:
         )
     config = load_config(path)
     base = plan.base_model(config, tiers)
+    sealed = sealed_data.find(config.data.train_path, tiers)
+    if sealed is not None and config.data.eval_path is None:
+        suite = sealed_data.require_suite(sealed, suite_of(sealed, tiers.store))
+        return Exam(suite, batch_size=config.eval.batch_size)
     held_out = plan.training_rows if config.data.eval_path is None else plan.held_out
     rows = held_out(config, tiers.root, base)
     freeze = plan.freeze(config, tiers.root)

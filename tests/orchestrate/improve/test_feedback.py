@@ -106,13 +106,14 @@ def test_a_teacher_is_shown_rows_of_the_slice_and_needs_some(
     with pytest.raises(BudgetSpent, match="does not reach for the teacher's answers"):
         feedback("latest", taught(endpoint, budget_usd=1e-6), trained.root)
     assert endpoint.billed == []
-    feedback("latest", taught(endpoint, rows=2, price=None), trained.root)
     taught_rows = feedback("latest", taught(endpoint, budget_usd=5.0), trained.root)
-    assert taught_rows.dataset_after == "dataset/words@v4"
+    assert taught_rows.dataset_after == "dataset/words@v3"
     assert taught_rows.added == 6
     run = trained.runs()[-1]
     assert run.teacher_model == "wise"
     assert run.cost_estimate_usd_total > 0
+    feedback("latest", taught(endpoint, rows=7, price=None), trained.root)
+    assert trained.runs()[-1].dataset_id == "words@v4"
 
 
 def test_a_run_without_a_model_has_no_weakness(trained: Project) -> None:

@@ -13,13 +13,16 @@ from nexa.core.errors import BudgetSpent, ConfigError, LeakError, TrainingError,
 from nexa.core.events import Event, listening
 from nexa.core.lineage import verify as verify_chain
 from nexa.core.lineage import walk
+from nexa.core.manifest import ManifestFile, RunManifest
 from nexa.core.scoring import read_rows
+from nexa.core.store import write_atomic
 from nexa.data import registry
 from nexa.lm.client import Price
 from nexa.orchestrate.improve.asked import Options
 from nexa.orchestrate.improve.book import held
 from nexa.orchestrate.improve.feedback import feedback
 from nexa.orchestrate.improve.loop import BUDGET, IN_VAIN, NOTHING_WEAK, ROUNDS_DONE
+from nexa.orchestrate.improve.preview import preview_improvement
 from nexa.orchestrate.models import run_of
 from nexa.orchestrate.replay import replay
 from nexa.orchestrate.resume import resume
@@ -268,18 +271,33 @@ def test_a_teacher_writes_rows_within_the_budget(tmp_path: Path, tiny_llama: Pat
     assert any(text.startswith("there is no control: ") for text in notes(events))
 
 
-def test_a_teacher_that_has_nothing_to_begin_from_ends_the_pass(
-    tmp_path: Path, tiny_llama: Path
-) -> None:
-    project = few(tmp_path / "words", tiny_llama)
-    with ScriptedEndpoint(Script(function=teach)) as served:
-        told = project.improve(generator="teacher", teacher="wise", base_url=served.url)
+def test_a_teacher_that_has_nothing_to_begin_from_ends_the_pass(trained: Project) -> None:
+    asked = Options(generator="teacher", teacher="wise", base_url="http://127.0.0.1:9/v1")
+    told = trained.improve(**vars(asked))
     assert "no training row of a weak slice" in told.ended
-    wrong = ScriptedEndpoint(Script(answers=[{"answer": "I would rather not."}]))
-    write_rows(project.root / "train.jsonl", [*rows("metals", range(40)), *rows(WEAK, range(3))])
-    with wrong as served:
+    planned = preview_improvement(trained.config, asked)
+    assert planned["teacher"].startswith("wise has nothing to be asked: ")
+
+
+def test_a_teacher_that_writes_no_row_ends_the_pass(tmp_path: Path, tiny_llama: Path) -> None:
+    project = few(tmp_path / "words", tiny_llama)
+    refusing = ScriptedEndpoint(Script(answers=[{"answer": "I would rather not."}]))
+    with refusing as served:
         told = project.improve(generator="teacher", teacher="wise", base_url=served.url)
     assert told.ended.startswith("there are no candidates: wise gave no row")
+
+
+def test_a_run_that_was_killed_is_closed_first(tmp_path: Path, tiny_llama: Path) -> None:
+    project = few(tmp_path / "words", tiny_llama)
+    run_id = "2026-01-01-000000-dead"
+    ManifestFile.open(project.tiers.manifests, RunManifest(run_id=run_id, run_type="improve"))
+    note = {"pid": 1, "boot_id": "another", "started": 0.0, "config": "config.yaml"}
+    write_atomic(project.root / ".nexa" / "runs" / f"{run_id}.json", json.dumps(note).encode())
+    events: list[Event] = []
+    with listening(events.append):
+        project.improve(rounds=1, rules=("exact_match < 0.001",))
+    assert f"run {run_id} was killed; its manifest now says so" in notes(events)
+    assert project.runs()[0].status == "interrupted"
 
 
 @pytest.mark.parametrize("eval_path", [None, "./eval.jsonl"])

@@ -103,7 +103,7 @@ def _weakness(ground: Ground, newest: RunManifest, asked: Asked) -> Artifact[Wea
     asks = plan.generate(ground.config, model, f"{ground.name}-analysis")
     answers = store.made_by(recipe_of("generate", asks, {"suite": suite, "export": export}))
     mark = plan.score(f"{ground.name}-analysis")
-    given = {"suite": suite, "answers": answers}
+    given: dict[str, Any] = {"suite": suite, "answers": answers}
     scores = store.made_by(recipe_of("score", mark, given)) if answers else None
     spec = asked.weakness(f"{ground.name}-weakness", suite.body)
     given = {"suite": suite, "scores": scores}
