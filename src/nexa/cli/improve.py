@@ -128,7 +128,8 @@ def feedback(out: Output, run: str, options: Any) -> None:
     """Find where a run's model is weak, and make a new version of its dataset with rows against it.
 
     Nothing is trained. With data.train_path: dataset/NAME in config.yaml the next nexa train takes
-    the new version.
+    the new version. A rule may name what a judge grades ('falsifiability < 4.0'), once nexa judge
+    has graded the answers that this command makes and names.
     """
     from nexa.orchestrate.improve.feedback import feedback as give_feedback
 

@@ -15,10 +15,13 @@ from nexa.orchestrate.evaluate import Asked, evaluate_model
 from nexa.orchestrate.improve.asked import Options
 from nexa.orchestrate.improve.candidates import NoCandidates, pool_rows
 from nexa.orchestrate.improve.feedback import feedback
+from nexa.orchestrate.judging import Judging, judge_answers
 from nexa.orchestrate.sealed_data import current
+from nexa.orchestrate.teaching import Choice
 from nexa.orchestrate.verifying.verify import verify
 from tests.orchestrate.improve.conftest import Project
 from tests.support.improving import WEAK, rows, teach
+from tests.support.judge import Messages, decided, inside
 from tests.support.project import train, write_rows
 from tests.support.scripted_endpoint import Script, ScriptedEndpoint
 
@@ -135,3 +138,39 @@ def test_without_a_pool_nobody_has_a_row(trained: Project) -> None:
     base, config = object(), load_config(trained.config)
     with pytest.raises(NoCandidates, match="no pool"):
         pool_rows(None, "words", base, config, trained.root)  # type: ignore[arg-type]
+
+
+def dislikes_the_weak(messages: Messages) -> str:
+    """A judge to whom nothing is clear that does not say what gases are."""
+    told = inside(messages)
+    return decided(messages, 2 if WEAK in json.dumps(told) else 5)
+
+
+def test_a_rule_may_name_what_a_judge_grades(trained: Project) -> None:
+    options = Options(rules=("clarity < 3.0",))
+    with pytest.raises(UsageError, match="have clarity") as caught:
+        feedback("latest", options, trained.root)
+    assert "judged: nothing" in str(caught.value)
+    assert caught.value.fix is not None
+    named = caught.value.fix.split()[2]
+    assert named.startswith("answers/")
+
+    with ScriptedEndpoint(Script(function=dislikes_the_weak)) as endpoint:
+        choice = Choice(name="wise", base_url=endpoint.url, price=Price(1.0, 2.0, source="a test"))
+        judge_answers(named, Judging(), choice, Asked(), trained.root)
+    fed = feedback("latest", options, trained.root)
+
+    assert [one.name for one in fed.weak] == [f"domain={WEAK}"]
+    assert fed.weak[0].mean == 2.0
+    made = current("words", trained.tiers)
+    assert made.body.domains[WEAK] == fed.added
+    assert any(node.label.startswith("judgements/") for node in walk(made, trained.tiers.store))
+
+
+def test_a_metric_that_nobody_gave_is_told_with_those_there_are(trained: Project) -> None:
+    with ScriptedEndpoint(Script(function=dislikes_the_weak)) as endpoint:
+        choice = Choice(name="wise", base_url=endpoint.url, price=Price(1.0, 2.0, source="a test"))
+        judge_answers("latest", Judging(), choice, Asked(), trained.root)
+    with pytest.raises(UsageError, match="have beauty") as caught:
+        feedback("latest", Options(rules=("beauty < 3.0",)), trained.root)
+    assert "by rule: exact_match" in str(caught.value)

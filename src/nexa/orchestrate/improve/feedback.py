@@ -19,6 +19,7 @@ from nexa.lm.resolve import ModelFiles, base_of, resolve
 from nexa.orchestrate.improve import candidates as made_by
 from nexa.orchestrate.improve.asked import Asked, Options, asked_of, pool_of
 from nexa.orchestrate.improve.ground import Ground, held_out_of
+from nexa.orchestrate.improve.judged import judged_for
 from nexa.orchestrate.improve.round import rejected
 from nexa.orchestrate.improve.scored import scored
 from nexa.orchestrate.merge_data import Merged, merge_candidates
@@ -71,7 +72,8 @@ def feedback(reference: str, options: Options, project: Path) -> Fed:
     `reference` is a run, or its beginning; `latest` is the newest that made a model.
 
     Raises:
-        UsageError: no such run, or one that trained nothing.
+        UsageError: no such run, or one that trained nothing; a rule of what a judge grades, and
+            none has graded these answers.
         ConfigError: the config.yaml that it had is nowhere any more; no generator, pool or teacher.
         BudgetSpent: the budget does not reach for what the teacher may answer.
     """
@@ -128,7 +130,10 @@ def _weakness(run: Run, subject: _Subject, ground: Ground, asked: Asked) -> Arti
     model = resolve(export.label, project=run.tiers.root)
     scores = scored(run, model, export, suite, side="analysis", name=ground.name)
     spec = asked.weakness(f"{ground.name}-weakness", suite.body)
-    return run.step("weakness", "weakness", spec, suite=suite, scores=scores)
+    answers = run.made["analysis_answers"]
+    judged = judged_for(spec.rules, scores, answers, run.tiers.store)
+    scores, judgements = judged or (scores, None)
+    return run.step("weakness", "weakness", spec, suite=suite, scores=scores, judgements=judgements)
 
 
 def _offered(
