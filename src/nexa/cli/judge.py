@@ -116,7 +116,7 @@ def judge(
     dry_run: bool,
     **decoding: Any,
 ) -> None:
-    """Have a model grade answers by a rubric; of a training run base and tuned, in a report.
+    """Have a model grade answers by a rubric; of a run base and tuned, in a report.
 
     Without a name the answers of the newest run that has some. What cannot be read is asked for
     again and else missing, never zero. The same command goes on where it was stopped.

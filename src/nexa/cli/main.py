@@ -76,7 +76,7 @@ COMMANDS: Table = {
         ),
         "judge": (
             "nexa.cli.judge:judge",
-            "Have a model grade answers by a rubric; of a training run base and tuned, in a report.",
+            "Have a model grade answers by a rubric; of a run base and tuned, in a report.",
         ),
         "chat": (
             "nexa.cli.evaluate:chat",
