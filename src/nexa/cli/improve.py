@@ -98,7 +98,7 @@ def improve(
     dry_run: bool,
     no_check: bool,
 ) -> None:
-    """Find where the model is weak, add rows against it, train again, and keep what is better.
+    """Add rows where the model is weak, train again, and keep what is better.
 
     Weaknesses are looked for on one part of the held-out rows, and a round is judged on the other,
     which no generator sees: it is accepted, or rolled back with the reason. The same command goes
@@ -125,7 +125,7 @@ def improve(
 @feedback_options
 @output_options
 def feedback(out: Output, run: str, options: Any) -> None:
-    """Find where a run's model is weak, and make a new version of its dataset with rows against it.
+    """Make a new version of a dataset with rows where its model is weak.
 
     Nothing is trained. With data.train_path: dataset/NAME in config.yaml the next nexa train takes
     the new version. A rule may name what a judge grades ('falsifiability < 4.0'), once nexa judge
