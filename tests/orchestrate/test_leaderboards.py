@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from nexa.core.errors import EvalError, IntegrityError, UsageError
+from nexa.core.identity import sha256_bytes
+from nexa.core.scoring import read_rows
 from nexa.core.tiers import Tiers
 from nexa.eval.rubrics.reading import DEFAULT, FOLDER
 from nexa.lm.client import Price
@@ -320,12 +322,17 @@ def test_one_changed_comma_of_a_rubric_makes_another_board_and_is_named(
 def test_agreement_with_people_stands_beside_a_judged_score(
     project: Finished, judges: ScriptedEndpoint, tmp_path: Path
 ) -> None:
-    [suite] = [project.tiers.store.get("suite", "elements")]
-    path = project.tiers.store.path(suite, "prompts.jsonl")
-    ids = [json.loads(line)["id"] for line in path.read_text().splitlines()]
-    graded = [{"id": row, "clarity": 1 + i % 5} for i, row in enumerate(ids)]
+    store, made = project.tiers.store, project.manifest.outputs
+    graded = {}
+    for side in ("base", "tuned"):
+        path = store.path(store.by_digest(made[f"{side}_answers"]), "answers.jsonl")
+        for i, row in enumerate(read_rows(path.read_bytes())):
+            answer = sha256_bytes(row["text"].encode())
+            label = {"id": row["id"], "answer_sha256": answer, "clarity": 1 + i % 5}
+            graded[row["id"], answer] = label
 
-    judged(project, judges, DEFAULT, write_rows(tmp_path / "labels.jsonl", graded))
+    labels = write_rows(tmp_path / "labels.jsonl", list(graded.values()))
+    judged(project, judges, DEFAULT, labels)
 
     [view] = leaderboard(Wanted(metric="clarity"), project.root).views
     for entry in view.board.entries:

@@ -51,7 +51,7 @@ def test_a_training_run_enters_base_and_tuned_with_every_metric(chain: Chain) ->
         ("tuned", "valid_json", False, 0.833, "improved"),
     }
     base, tuned = entries[0], entries[-1]
-    assert (tuned.model, tuned.cost_usd, tuned.tokens_trained) == ("tiny", 0.033333, 4000)
+    assert (tuned.model, tuned.cost_usd, tuned.tokens_trained) == ("tiny@v1", 0.033333, 4000)
     assert (base.contaminated_rows, tuned.contaminated_rows, tuned.contaminated_ids) == (
         None,
         0,

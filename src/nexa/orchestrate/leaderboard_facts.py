@@ -111,7 +111,7 @@ def _subject(
     return Subject(
         suite,
         "tuned",
-        export.name,
+        f"{export.name}@{export.version}",
         export.body.base.name,
         verdict=_verdict(scores, made.get("report")),
         contaminated=_seen_in_training(suite, export, scores, store),

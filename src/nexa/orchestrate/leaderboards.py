@@ -367,7 +367,8 @@ def _require_on_a_board(
 
 
 def _named(entry: Entry, model: str) -> bool:
-    return model in (entry.model, entry.model_digest)
+    """By its name, with its version or without, or by its digest."""
+    return model in (entry.model, entry.model.partition("@")[0], entry.model_digest)
 
 
 # -- what is shown of a board --------------------------------------------------------------------

@@ -75,7 +75,7 @@ def subject_of_training(
     return Subject(
         suite,
         "tuned",
-        checkpoint.name,
+        f"{checkpoint.name}@{checkpoint.version}",
         base_model,
         verdict=report.verdict,
         tokens_trained=getattr(checkpoint.body, "tokens_trained", 0),
