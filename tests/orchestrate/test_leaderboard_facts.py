@@ -174,8 +174,8 @@ def test_what_a_conversion_saw_is_what_the_model_saw_that_it_was_made_from(
         return subject
 
     assert converted.inputs["export"] == export.digest
-    assert (subject_of("7" * 64).model, subject_of("7" * 64).contaminated) == ("other-7", ())
-    assert (subject_of("8" * 64).model, subject_of("8" * 64).contaminated) == ("other-8", None)
+    assert (subject_of("7" * 64).model, subject_of("7" * 64).contaminated) == ("other-7@v1", ())
+    assert (subject_of("8" * 64).model, subject_of("8" * 64).contaminated) == ("other-8@v1", None)
     assert adopted.name == "other-8"
 
 

@@ -7,6 +7,7 @@ journal and asks only for what has no answer.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import threading
 from collections import Counter
@@ -232,12 +233,14 @@ def _drive(asking: Asking, journal: Path) -> None:
 def _wind_up(asking: Asking, ended: Future[None]) -> None:
     """Send nothing more, wait for answers under way; a second Ctrl-C or `GRACE_S` ends that."""
     asking.stop()
-    try:
-        emit("note", text=f"stopping: answers that are under way have {GRACE_S:.0f} s")
-        ended.result(timeout=GRACE_S)
-    except (TimeoutError, KeyboardInterrupt):
-        asking.stop(now=True)
-        ended.result()
+    # A request that is not tried again any more has failed; it was the user who ended it.
+    with contextlib.suppress(RequestFailed):
+        try:
+            emit("note", text=f"stopping: answers that are under way have {GRACE_S:.0f} s")
+            ended.result(timeout=GRACE_S)
+        except (TimeoutError, KeyboardInterrupt):
+            asking.stop(now=True)
+            ended.result()
 
 
 def _join(thread: threading.Thread, asking: Asking) -> None:
