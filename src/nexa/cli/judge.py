@@ -304,7 +304,9 @@ def _figure(found: Figure) -> str:
 
 def _level(found: Interval) -> str:
     """A score with its interval as levels."""
-    mean, low, high = (1 + 4 * end for end in (found.mean, found.low, found.high))
+    from nexa.eval.rubrics.rubric import level_of
+
+    mean, low, high = map(level_of, (found.mean, found.low, found.high))
     return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
 
 

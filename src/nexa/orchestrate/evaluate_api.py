@@ -21,7 +21,7 @@ from nexa.lm.teachers import AT_ADDRESS, HOSTS
 from nexa.lm.teaching import Teacher
 from nexa.orchestrate.run_state import Run
 from nexa.orchestrate.runner import recipe_of
-from nexa.orchestrate.teaching import Choice, Preview, metered, open_teacher
+from nexa.orchestrate.teaching import Choice, Preview, asked_again, metered, open_teacher
 
 STEP = "ask"
 
@@ -88,7 +88,8 @@ def answers_of(
         BudgetSpent: the budget does not reach for all; what was answered is kept.
     """
     role = f"{side}answers"
-    spec = _again(with_journal(AskSpec(teacher, name=name), suite, run.tiers), suite, run.tiers)
+    placed = with_journal(AskSpec(teacher, name=name), suite, run.tiers)
+    spec = asked_again(STEP, placed, {"suite": suite}, run.tiers)
     paid_usd = run.teacher_usd
     with metered(run, spec.teacher, role):
         answers: Artifact[AnswersBody] = run.step(role, STEP, spec, suite=suite)
@@ -140,12 +141,3 @@ def with_journal(spec: AskSpec, suite: Artifact[SuiteBody], tiers: Tiers) -> Ask
     """The spec with the journal of its model and suite, however often it is asked again."""
     job = recipe_of(STEP, replace(spec, again=0), {"suite": suite})
     return replace(spec, teacher=replace(spec.teacher, journal=tiers.requests / f"{job}.jsonl"))
-
-
-def _again(spec: AskSpec, suite: Artifact[SuiteBody], tiers: Tiers) -> AskSpec:
-    """The spec whose answers are not there yet, or are all there."""
-    known = tiers.store.made_by(recipe_of(STEP, spec, {"suite": suite}))
-    while known is not None and known.body.failed:
-        spec = replace(spec, again=spec.again + 1)
-        known = tiers.store.made_by(recipe_of(STEP, spec, {"suite": suite}))
-    return spec

@@ -47,7 +47,7 @@ from nexa.orchestrate.leaderboards import enter
 from nexa.orchestrate.liveness import keep_manifest
 from nexa.orchestrate.run_state import Run, opened_beside
 from nexa.orchestrate.runner import recipe_of
-from nexa.orchestrate.teaching import Choice, Preview, open_teacher
+from nexa.orchestrate.teaching import Choice, Preview, asked_again, open_teacher
 
 JUDGE, PAIRS = "judge", "judge_pairs"
 Spec = JudgeSpec | PairSpec
@@ -281,17 +281,9 @@ def _placed(jobs: Sequence[_Job], tiers: Tiers, budget_usd: float | None) -> lis
         teacher = job.spec.judge
         pace = replace(teacher.pace, budget_usd=budget_usd)
         judge = replace(teacher, journal=journal, pace=pace)
-        placed.append(replace(job, spec=_again(replace(job.spec, judge=judge), job, tiers)))
+        spec = asked_again(job.step, replace(job.spec, judge=judge), job.inputs, tiers)
+        placed.append(replace(job, spec=spec))
     return placed
-
-
-def _again(spec: Spec, job: _Job, tiers: Tiers) -> Spec:
-    """The spec whose record is not there yet, or is without requests that were not answered."""
-    known = tiers.store.made_by(recipe_of(job.step, spec, job.inputs))
-    while known is not None and known.body.failed:
-        spec = replace(spec, again=spec.again + 1)
-        known = tiers.store.made_by(recipe_of(job.step, spec, job.inputs))
-    return spec
 
 
 def _all_asked(run: Run, jobs: Sequence[_Job]) -> dict[str, Artifact[JudgementsBody]]:

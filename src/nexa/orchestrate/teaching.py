@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from nexa.core.errors import NexaError
 from nexa.core.events import emit
@@ -35,6 +35,7 @@ from nexa.orchestrate.run_state import Run
 from nexa.orchestrate.runner import recipe_of
 
 Spec = TypeVar("Spec", AugmentSpec, DistillSpec, ProposeSpec)
+Asking = TypeVar("Asking")  # any spec that has `again`
 NO_KEY = "dry-run-without-a-key"  # what stands for one where nothing is sent
 MOST_ATTEMPTS = 16  # at requests that are not answered, by which a job's record is known
 
@@ -138,7 +139,7 @@ def taught(
     Raises:
         BudgetSpent: the budget does not reach for all; what was answered is kept.
     """
-    placed = _again(step, with_journal(step, spec, artifacts, run.tiers), artifacts, run.tiers)
+    placed = asked_again(step, with_journal(step, spec, artifacts, run.tiers), artifacts, run.tiers)
     run.ledger.amend(teacher_model=spec.teacher.name, seed=spec.seed)
     with metered(run, placed.teacher, "synthetic"):
         made: Artifact[SyntheticBody] = run.step("synthetic", step, placed, **artifacts)
@@ -209,13 +210,14 @@ def rows_of(
     )
 
 
-def _again(
-    step: str, spec: Spec, artifacts: Mapping[str, Artifact[Any] | None], tiers: Tiers
-) -> Spec:
-    """The spec whose record is not there yet, or is without failures."""
+def asked_again(
+    step: str, spec: Asking, artifacts: Mapping[str, Artifact[Any] | None], tiers: Tiers
+) -> Asking:
+    """The spec whose record is not there yet, or is without failures: its `again` raised."""
     given = {role: artifact for role, artifact in artifacts.items() if artifact is not None}
-    known = tiers.store.made_by(recipe_of(step, spec, given))
+    asking: Any = spec
+    known = tiers.store.made_by(recipe_of(step, asking, given))
     while known is not None and known.body.failed:
-        spec = replace(spec, again=spec.again + 1)
-        known = tiers.store.made_by(recipe_of(step, spec, given))
-    return spec
+        asking = replace(asking, again=asking.again + 1)
+        known = tiers.store.made_by(recipe_of(step, asking, given))
+    return cast("Asking", asking)
