@@ -3,11 +3,13 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 
 import pytest
 
-from nexa.core.interrupts import Interrupted, deferring, stoppable
+from nexa.core.interrupts import Interrupted, awaited, deferring, stoppable
 
 
 @pytest.fixture(autouse=True)
@@ -88,3 +90,34 @@ def test_another_thread_leaves_the_handlers_alone() -> None:
     thread.start()
     thread.join()
     assert seen == [signal.SIG_DFL]
+
+
+def test_a_signal_that_another_thread_gets_ends_a_wait_as_well() -> None:
+    future: Future[str] = Future()
+    done = threading.Event()
+
+    def work() -> None:
+        time.sleep(0.05)
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+        done.wait(60)
+        future.set_result("too late")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    with stoppable(), pytest.raises(Interrupted, match="SIGTERM"):
+        awaited(future)
+    assert not future.done()
+    done.set()
+    thread.join()
+
+
+def test_a_wait_ends_with_the_result_with_the_error_or_when_its_time_is_over() -> None:
+    future: Future[str] = Future()
+    with pytest.raises(TimeoutError, match=r"no result after 0\.01 s"):
+        awaited(future, most_s=0.01)
+    future.set_result("so")
+    assert awaited(future, most_s=0) == "so"
+    failed: Future[str] = Future()
+    failed.set_exception(ValueError("not so"))
+    with pytest.raises(ValueError, match="not so"):
+        awaited(failed)

@@ -391,7 +391,7 @@ def test_the_thread_is_waited_for_whoever_interrupts() -> None:
         def is_alive(self) -> bool:
             return self.alive
 
-        def join(self) -> None:
+        def join(self, timeout_s: float) -> None:
             raise Interrupted
 
         def stop(self, *, now: bool) -> None:

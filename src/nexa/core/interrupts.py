@@ -8,14 +8,19 @@ checkpoint is written before it ends.
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+LOOK_S = 0.2  # how long a wait goes on before signals are looked for
+T = TypeVar("T")
 Handler = Callable[[int, FrameType | None], Any]
 
 
@@ -92,3 +97,21 @@ def _handling(handler: Handler) -> Iterator[None]:
     finally:
         for changed, old in before.items():
             signal.signal(changed, old)
+
+
+def awaited(future: Future[T], *, most_s: float = math.inf) -> T:
+    """The result of a future that another thread works on; a signal ends the wait.
+
+    `future.result()` sleeps on where the system gave the signal to another thread: only the main
+    thread runs the handler, and nothing wakes it.
+
+    Raises:
+        TimeoutError: there is none after `most_s` seconds.
+    """
+    end = time.monotonic() + most_s
+    while not future.done():
+        left_s = end - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError(f"no result after {most_s:g} s")
+        wait([future], timeout=min(LOOK_S, left_s))
+    return future.result()

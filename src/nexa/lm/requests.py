@@ -20,7 +20,7 @@ from pathlib import Path
 from nexa.core.errors import UsageError
 from nexa.core.events import emit, progress
 from nexa.core.identity import Unstable
-from nexa.core.interrupts import Interrupted
+from nexa.core.interrupts import LOOK_S, Interrupted, awaited
 from nexa.lm.asking import Answers, Asking, Job, Pace
 from nexa.lm.client import ChatModel, Completion, Request, RequestFailed, request_key
 from nexa.lm.journal import Entries, Journal, read_journal
@@ -217,7 +217,7 @@ def _drive(asking: Asking, journal: Path) -> None:
     thread = threading.Thread(target=work, name="nexa-requests")
     try:
         thread.start()
-        ended.result()
+        awaited(ended)
     except KeyboardInterrupt as asked:
         _wind_up(asking, ended)
         number = asked.number if isinstance(asked, Interrupted) else signal.SIGINT
@@ -237,16 +237,16 @@ def _wind_up(asking: Asking, ended: Future[None]) -> None:
     with contextlib.suppress(RequestFailed):
         try:
             emit("note", text=f"stopping: answers that are under way have {GRACE_S:.0f} s")
-            ended.result(timeout=GRACE_S)
+            awaited(ended, most_s=GRACE_S)
         except (TimeoutError, KeyboardInterrupt):
             asking.stop(now=True)
-            ended.result()
+            awaited(ended)
 
 
 def _join(thread: threading.Thread, asking: Asking) -> None:
     """Wait for the thread, whatever comes: the journal is closed after it."""
     while thread.is_alive():
         try:
-            thread.join()
+            thread.join(LOOK_S)
         except KeyboardInterrupt:
             asking.stop(now=True)
