@@ -111,7 +111,7 @@ def test_feedback_tells_what_it_made_and_what_it_left(here: Path, capsys: Captur
     assert "candidates left out: leaks a held-out row 4" in out
     assert "Next: data.train_path: dataset/words in config.yaml, then nexa train" in out
     assert main(["feedback", "--rule", "exact_match < 0.001", "-q"]) == 0
-    assert "stays as it is: no slice of 3 is weak" in capsys.readouterr().out
+    assert "stays as it is: no slice of 4 is weak" in capsys.readouterr().out
     write_rows(here / "pool.jsonl", rows(WEAK, range(300, 310)))
     assert main(["feedback", "--json", "--rows", "2"]) == 0
     assert json.loads(capsys.readouterr().out)["dataset_after"] == "dataset/words@v3"

@@ -91,6 +91,27 @@ def test_a_rule_of_one_slice_looks_at_that_slice_alone(store: Store) -> None:
     assert [(s.value, s.weak) for s in weak.body.slices] == [("furnace", True)]
 
 
+def test_a_rule_may_hold_of_all_rows_and_surely_of_no_part(store: Store) -> None:
+    def never(_: Any) -> float:
+        return 0.0
+
+    weak = made.weak(store, score=never, rules=("exact < 0.9",), minimum_rows=30)
+    assert weak_names(weak.body) == ["all=rows"]
+    assert len(found(weak, "all=rows").rows) == 36
+    assert "too few to tell" in found(weak, "domain=furnace").why
+
+
+def test_all_rows_are_not_weak_through_a_part_that_is(store: Store) -> None:
+    weak = made.weak(store, rules=("exact < 0.9",))
+    assert weak_names(weak.body) == ["domain=furnace"]
+    whole = found(weak, "all=rows")
+    assert whole.why.endswith("not weak but for the rows of domain=furnace")
+
+
+def test_without_a_rule_all_rows_have_no_rest_to_be_compared_with(store: Store) -> None:
+    assert "all" not in {one.by for one in made.weak(store).body.slices}
+
+
 def test_both_rules_that_hold_are_named(store: Store) -> None:
     weak = made.weak(store, rules=("exact < 0.9", "exact < 0.5"))
     assert "`exact < 0.9` and `exact < 0.5` holds" in found(weak, "domain=furnace").why
@@ -245,7 +266,7 @@ def test_a_metric_that_no_row_has_a_score_for_is_known_all_the_same(store: Store
     spec = WeaknessSpec(name="w", by=("domain",), rules=("field_accuracy < 0.5",))
     draft = weakness(spec, suite=suite, scores=scored, store=store)
     assert draft.body.slices == []
-    assert len(draft.body.unscored) == 3
+    assert len(draft.body.unscored) == 4
 
 
 def test_the_safety_of_answers_is_a_metric_where_it_was_looked_at(store: Store) -> None:

@@ -6,6 +6,8 @@ from nexa.eval import fence
 from nexa.eval.rubrics.reading import load_rubric
 from nexa.eval.rubrics.rubric import LEVELS
 from nexa.eval.tasks.table import BUILT_IN, NAMED
+from nexa.feedback.feedback_generators.registry import BUILT_IN as BUILT_IN_GENERATORS
+from nexa.feedback.feedback_generators.registry import Selector
 
 
 def task_table() -> str:
@@ -54,9 +56,19 @@ def flag_table() -> str:
     return "\n".join([*rows, *(f"| {kind} | {done} |" for kind, done in kinds.items())])
 
 
+def generator_table() -> str:
+    """Who makes candidates, and whether a teacher is asked for them."""
+    rows = ["| generator | what it makes | asks a teacher |", "|---|---|---|"]
+    for name, made in BUILT_IN_GENERATORS.items():
+        asks = "no" if isinstance(made, Selector) else "yes"
+        rows.append(f"| `{name}` | {made.about} | {asks} |")
+    return "\n".join(rows)
+
+
 EVAL_PARTS = {
     "tasks": task_table,
     "metrics": metric_table,
     "criteria": criteria_table,
     "flags": flag_table,
+    "generators": generator_table,
 }

@@ -317,7 +317,7 @@ class ReportBody(Body):
 class Slice(Body):
     """Some of a suite's rows that have something in common, and how they were scored."""
 
-    by: str = Field(description="domain, tag, length or cluster")
+    by: str = Field(description="domain, tag, length, cluster, or all")
     value: str = Field(description="what they have in common")
     metric: str = Field(description="what is looked at")
     found: Interval = Field(description="on the metric's own scale: 0 to 1, or levels 1 to 5")

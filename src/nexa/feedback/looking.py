@@ -2,7 +2,8 @@
 
 Ways of cutting overlap: where one domain is weak, any length or cluster that holds its rows looks
 weak, too. A slice that is weak through the rows of others alone is not called so: domains are
-taken first, then tags, lengths and clusters, and each has to be weak without what came before.
+taken first, then tags, lengths and clusters, at last all rows, and each has to be weak without what
+came before.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from nexa.core.scoring import Row
 from nexa.core.statistics import interval
 from nexa.feedback.rest import Gap, adjusted, gap
 from nexa.feedback.rules import LEVELS, UNIT, Rule, Scale
-from nexa.feedback.slices import KINDS, Cut
+from nexa.feedback.slices import ORDER, Cut
 
 CONFIDENT = 0.05  # a p below it, corrected for the slices of its kind
 
@@ -105,7 +106,7 @@ class Look:
         """Those that are weak through others' rows alone are not; a rule of one slice is for it."""
         told: list[Found] = []
         covered: dict[str, dict[int, str]] = {}
-        for one in sorted(found, key=lambda f: (KINDS.index(f.cut.by), f.score.mean, f.cut.value)):
+        for one in sorted(found, key=lambda f: (ORDER.index(f.cut.by), f.score.mean, f.cut.value)):
             known = covered.setdefault(one.metric, {})
             own = any(rule.slice == one.cut.name for rule in self.rules)
             through = {known[at]: None for at in one.places if at in known}
@@ -169,7 +170,7 @@ class Look:
         )
 
     def _order(self, one: Found) -> tuple[bool, float, int, str, str]:
-        kind = KINDS.index(one.cut.by)
+        kind = ORDER.index(one.cut.by)
         return not one.weak, one.score.mean, kind, one.cut.value, one.metric
 
 

@@ -20,6 +20,8 @@ from nexa.feedback.items import Item
 from nexa.feedback.likeness import centres, nearest_centre
 
 KINDS = ("domain", "tag", "length", "cluster")
+ALL = "all"
+ORDER = (*KINDS, ALL)
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,9 @@ class Cut:
     def name(self) -> str:
         """As rules and decisions call it: `domain=f_block`."""
         return f"{self.by}={self.value}"
+
+
+WHOLE = Cut(ALL, "rows")
 
 
 def cut(
@@ -96,6 +101,8 @@ def cuts_of(slices: Iterable[Slice]) -> list[Cut]:
 
 
 def _holds(made: Cut, item: Item) -> bool:
+    if made.by == ALL:
+        return True
     if made.by == "domain":
         return item.domain == made.value
     if made.by == "tag":

@@ -1,6 +1,7 @@
 """Where a model is weak: slices of a suite, their scores with intervals, the weakest first.
 
-With rules a slice is weak where its whole interval lies beyond a rule's threshold; without any,
+With rules a slice is weak where its whole interval lies beyond a rule's threshold, and all rows
+together are a slice, too, weak where they are so without the weak ones among them; without any,
 where it lies below the rest of the suite. A slice of too few rows or groups is never weak: it says
 that it is too few to tell.
 """
@@ -27,7 +28,7 @@ from nexa.core.store import Store
 from nexa.feedback.items import suite_items
 from nexa.feedback.looking import Look
 from nexa.feedback.rules import Rule, settle
-from nexa.feedback.slices import KINDS, Cut, cut, members
+from nexa.feedback.slices import KINDS, WHOLE, Cut, cut, members
 
 SAFETY = "safety_score"
 
@@ -78,6 +79,8 @@ def weakness(
             "contaminated",
         )
     cuts = cut(items, spec.by, length_bins=spec.length_bins, clusters=spec.clusters, seed=spec.seed)
+    if spec.rules:  # which may hold of the whole suite and surely of no part of it
+        cuts.append(WHOLE)
     held = members(cuts, items)
     judged = _judged(scores, judgements)
     primary = scores.body.primary or suite.body.primary

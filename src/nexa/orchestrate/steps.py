@@ -160,7 +160,7 @@ STEPS = {
         ),
         Step(
             "weakness",
-            1,
+            2,
             "nexa.feedback.weakness_analysis:weakness",
             ("suite: suite", "scores: scores", "judgements: judgements?", "report: report?"),
             "weakness",

@@ -78,7 +78,7 @@ def test_the_next_training_takes_it(trained: Project) -> None:
 def test_where_nothing_is_weak_nothing_is_made(trained: Project) -> None:
     fed = feedback("latest", Options(rules=("exact_match < 0.001",)), trained.root)
     assert (fed.weak, fed.dataset_after) == ([], None)
-    assert fed.why == "no slice of 3 is weak"
+    assert fed.why == "no slice of 4 is weak"
 
 
 def test_a_pool_without_such_rows_changes_nothing(trained: Project) -> None:

@@ -64,7 +64,8 @@ def test_the_weak_domain_rises_and_the_others_stay(improved: Done) -> None:
     assert weak.low > 0
     assert weak.after is not None
     assert weak.after > 0.6
-    assert [one.weak for one in others] == [False, False]
+    assert [one.weak for one in others] == [False, False, False]
+    assert "all=rows" in {one.name for one in others}
     assert first.added == 40
 
 

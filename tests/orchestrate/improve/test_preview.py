@@ -33,7 +33,7 @@ def test_before_the_first_training_little_is_known(tmp_path: Path, tiny_llama: P
 def test_after_a_pass_it_tells_what_is_weak_of_the_accepted_model(improved: Done) -> None:
     planned = preview_improvement(improved.project.config, Options(budget_usd=2.0))
     assert planned["round 0"] == f"run {improved.told.run_id}"
-    assert planned["what is weak"] == "0 of 3 slices"
+    assert planned["what is weak"] == "0 of 4 slices"
     assert planned["weak"] == []
     assert planned["budget"] == "2 USD"
     assert planned["machine a round"] == "0.0000 USD"

@@ -35,16 +35,14 @@ class Selector:
 POOL = Selector("unused rows of weak slices, spread over groups", weak_rows, aims=True)
 RANDOM = Selector("any unused rows: what as many bring that nobody aimed", any_rows, aims=False)
 
-GENERATORS: Registry[Selector | Proposer] = Registry(
-    "generator",
-    {
-        "pool": POOL,
-        "random": RANDOM,
-        "teacher": TEACHER,
-        "paraphrase": PARAPHRASE,
-        "hard_negative": HARD_NEGATIVE,
-    },
-)
+BUILT_IN: Mapping[str, Selector | Proposer] = {
+    "pool": POOL,
+    "random": RANDOM,
+    "teacher": TEACHER,
+    "paraphrase": PARAPHRASE,
+    "hard_negative": HARD_NEGATIVE,
+}
+GENERATORS: Registry[Selector | Proposer] = Registry("generator", BUILT_IN)
 
 
 def selector(name: str) -> Selector | None:
