@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from nexa.core.errors import ModelError, UsageError
-from nexa.core.identity import fingerprint
 from nexa.core.tiers import Tiers
 from nexa.lm.resolve import resolve
 from nexa.orchestrate.adoption import trainer_step
@@ -39,18 +38,6 @@ def test_what_is_named_is_told_apart(
     assert found.name == NAME
     assert found.export is not None
     assert found.digest == found.export.body.model_digest
-
-
-def test_a_folder_with_the_files_of_an_export_is_read_itself_and_makes_the_same(
-    project: Finished,
-) -> None:
-    named, found = detect("./output", project.tiers), detect(f"export/{NAME}", project.tiers)
-    assert found.copy is None
-    assert named.copy is not None
-    assert named.copy.folder == Path("output").absolute()
-    sealed = resolve(f"export/{NAME}@v1", project=project.tiers.root)
-    assert sealed.folder != named.copy.folder
-    assert fingerprint("any", 1, named.copy, {}) == fingerprint("any", 1, sealed, {})
 
 
 def test_what_nobody_here_made_is_what_its_files_say(tmp_path: Path, tiny_llama: Path) -> None:

@@ -51,8 +51,6 @@ class Subject:
     """The folder of an adapter that no record is of yet."""
     model: ModelFiles | None = None
     """A whole model that no record is of."""
-    copy: ModelFiles | None = None
-    """The folder that was named and holds the very files of `export`: it is read, not the store."""
     named_whole: bool = True
     """Whether the whole model was named, and not a checkpoint or an adapter that it comes from."""
 
@@ -191,23 +189,8 @@ def _sealed_adapter(folder: Path, store: Store) -> Artifact[Any] | None:
 def _whole_model(reference: str, model: ModelFiles, tiers: Tiers) -> Subject:
     export = sealed_export(model, tiers.store)
     if export is not None:
-        found = _of_record(reference, export, f"{export.label}, by its files", tiers.store)
-        # Of a GGUF file the digest is another: its own files are a copy to compute with.
-        same = model.gguf is None and export.body.model_digest == model.digest
-        return replace(found, copy=_named_as(model, export)) if same else found
+        return _of_record(reference, export, f"{export.label}, by its files", tiers.store)
     return Subject(reference, f"a whole model ({model.origin.partition(':')[0]})", model=model)
-
-
-def _named_as(model: ModelFiles, export: Artifact[Any]) -> ModelFiles:
-    """The files of an export, hashed elsewhere, as `resolve` gives them when the export is named."""
-    return replace(
-        model,
-        reference=export.label,
-        name=f"export/{export.name}",
-        origin=f"export:{export.digest}",
-        quantisation=None,
-        source_sha256=None,
-    )
 
 
 # -- whole ---------------------------------------------------------------------------------------
@@ -225,7 +208,7 @@ def whole(run: Run, subject: Subject, *, side: str = "") -> Whole:
     if subject.model is not None:
         return Whole(subject.model, None)
     export = subject.export or merge_parts(run, subject, side=side)
-    return Whole(subject.copy or resolve(export.label, project=run.tiers.root), export)
+    return Whole(resolve(export.label, project=run.tiers.root), export)
 
 
 def merge_parts(
@@ -269,7 +252,7 @@ def checkpoint_of(run: Run, subject: Subject, base: ModelFiles, side: str = "") 
 def stand_in(subject: Subject, tiers: Tiers) -> ModelFiles:
     """The model, or of what is not merged yet its base: of the same shapes and tokenizer."""
     if subject.export is not None:
-        return subject.copy or resolve(subject.export.label, project=tiers.root)
+        return resolve(subject.export.label, project=tiers.root)
     return subject.model or base_of_subject(subject, tiers)
 
 

@@ -8,7 +8,6 @@ it is asked too.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +28,7 @@ from nexa.lm.gguf_names import FAMILIES, MODEL_TYPES
 from nexa.lm.gguf_rope import TENSOR as ROPE
 from nexa.lm.gguf_tokenizer import KEY, tokenizer_of
 from nexa.lm.llama_cpp import Child
-from nexa.lm.tokenizer import read_tokenizer
+from nexa.lm.tokenizer import read_tokenizer, state_of
 from nexa.weights.agreement import Limits, agreement_checks
 from nexa.weights.checks import Check, Parity
 from nexa.weights.gguf import limits
@@ -234,8 +233,7 @@ def _vocabulary_checks(
     told: dict[str, Any] = {"ids": wrong[:TOLD]} if wrong else {}
     if len(tokens) != rows:
         told["tokens"] = [len(tokens), rows]
-    backend: Any = tokenizer
-    state = json.loads(backend.backend_tokenizer.to_str())
+    state = state_of(tokenizer)
     if metadata.get(KEY + "model") == "gpt2":
         merges = [" ".join(pair) for pair in state["model"]["merges"]]
         if list(metadata.get(KEY + "merges") or ()) != merges:

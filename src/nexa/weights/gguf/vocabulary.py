@@ -20,6 +20,7 @@ from nexa.core.events import emit
 from nexa.lm import gguf_splitters
 from nexa.lm.chat import ChatTemplate
 from nexa.lm.gguf_tokenizer import KEY, NOT_MERGED, SPACE, TOKEN_IDS, merges_of
+from nexa.lm.tokenizer import state_of
 from nexa.weights.gguf.architecture import Metadata
 
 SAFETENSORS = "nexa export --format safetensors"
@@ -38,7 +39,7 @@ def describe(
         ModelError: a kind of tokenizer that GGUF does not hold; says which part.
         VocabularyError: the tokenizer has ids that the embedding does not.
     """
-    told: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
+    told = state_of(tokenizer)
     _require_bpe(told)
     tokens, types = _tokens(told, rows)
     if told["model"].get("byte_fallback"):
