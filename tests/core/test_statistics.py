@@ -181,6 +181,16 @@ def test_p_and_interval_never_contradict_each_other(gain: float) -> None:
         assert holds == (made.p >= 0.05)
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_nor_do_they_where_nearly_every_row_was_won(seed: int) -> None:
+    dice = np.random.default_rng(seed)
+    counts = dice.integers(1, 5, dice.integers(7, 27))
+    groups = [str(group) for group, count in enumerate(counts) for _ in range(count)]
+    won = (dice.random(len(groups)) < 0.95).astype(float).tolist()
+    found = paired_test([0.0] * len(groups), won, groups, resamples=2_000)
+    assert (found.difference.low > 0) == (found.p < 0.05)
+
+
 def test_p_is_about_that_of_the_exact_test_by_flipping_signs() -> None:
     """All 2 ** 10 ways in which the groups' gains could have fallen."""
     signs = np.array(list(itertools.product((1, -1), repeat=10)))

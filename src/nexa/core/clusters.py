@@ -142,7 +142,9 @@ class Clusters:
     def bca_p(self) -> float:
         """The level at which `bca` just reaches 0, by going back the way that it went.
 
-        10,000 draws cannot tell a smaller one from about 0.0005: that is then the answer.
+        Where not one draw reaches 0 the percentile is that of a normal tail: the draws' own end would
+        be carried far inwards by the correction for skew, and a sure difference told as a doubtful
+        one.
         """
         if abs(self.mean) < SAME:
             return 1.0
@@ -150,6 +152,9 @@ class Clusters:
         # The outermost percentile that is 0, seen from the side that the mean is on.
         least = 0.5 / self.resamples
         u = float(ndtri(np.clip(_percentile_of_zero(drawn, self.mean > 0), least, 1 - least)))
+        if drawn[0] > 0 or drawn[-1] < 0:
+            far = abs(self.mean) / max(float(drawn.std()), SAME)
+            u = math.copysign(max(abs(u), far), u)
         bias, skew = self._lean
         # A percentile beyond BCa's reach is reached at no level: the divisor stays above 0.
         z = (u - bias) / max(1 + skew * (u - bias), SAME) - bias
