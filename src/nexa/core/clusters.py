@@ -142,9 +142,9 @@ class Clusters:
     def bca_p(self) -> float:
         """The level at which `bca` just reaches 0, by going back the way that it went.
 
-        Where not one draw reaches 0 the percentile is that of a normal tail: the draws' own end would
-        be carried far inwards by the correction for skew, and a sure difference told as a doubtful
-        one.
+        Where not one draw reaches 0 its percentile is that of a normal tail: the outermost draw
+        would be carried far inwards by the correction for skew, and a sure difference told as
+        doubtful.
         """
         if abs(self.mean) < SAME:
             return 1.0
