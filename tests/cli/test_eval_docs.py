@@ -1,9 +1,17 @@
 from __future__ import annotations
 
-from nexa.cli.eval_docs import EVAL_PARTS, criteria_table, flag_table, metric_table, task_table
+from nexa.cli.eval_docs import (
+    EVAL_PARTS,
+    criteria_table,
+    flag_table,
+    generator_table,
+    metric_table,
+    task_table,
+)
 from nexa.eval import fence
 from nexa.eval.rubrics.reading import load_rubric
 from nexa.eval.tasks.table import BUILT_IN, NAMED
+from nexa.feedback.feedback_generators.registry import BUILT_IN as BUILT_IN_GENERATORS
 
 
 def test_every_task_is_a_row_with_its_metrics() -> None:
@@ -35,5 +43,13 @@ def test_every_flag_is_a_row() -> None:
     assert all(len(line.replace("\\|", "").split("|")) == 4 for line in flag_table().splitlines())
 
 
+def test_every_generator_is_a_row_that_says_whether_a_teacher_is_asked() -> None:
+    table = generator_table()
+    assert table.count("\n| `") == len(BUILT_IN_GENERATORS)
+    assert "| `pool` | unused rows of weak slices, spread over groups | no |" in table
+    assert all(f"| `{name}` | " in table for name in BUILT_IN_GENERATORS)
+    assert table.count("| yes |") == 3
+
+
 def test_the_parts_are_those_of_the_document() -> None:
-    assert set(EVAL_PARTS) == {"tasks", "metrics", "criteria", "flags"}
+    assert set(EVAL_PARTS) == {"tasks", "metrics", "criteria", "flags", "generators"}

@@ -153,7 +153,7 @@ STEPS = {
         ),
         Step(
             "analyze",
-            2,  # raised with the edition of `core.statistics`
+            3,  # raised whenever `core.statistics` gives other numbers
             "nexa.eval.analyze:analyze",
             ("suite: suite", "dataset: dataset?", "base: scores", "tuned: scores"),
             "report",
@@ -181,7 +181,7 @@ STEPS = {
         ),
         Step(
             "decide",
-            1,
+            2,  # raised whenever `core.statistics` gives other numbers
             "nexa.feedback.feedback_loop:decide",
             (
                 "weakness: weakness",
