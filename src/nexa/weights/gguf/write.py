@@ -341,7 +341,7 @@ def _add(writer: GGUFWriter, key: str, value: Value) -> None:
             writer.add_float32(key, value)
         case str():
             writer.add_string(key, value)
-        case [first, *_]:
+        case _:
             # Told the type of its items, gguf does not look at each of them for it.
-            kind = GGUFValueType.get_type(first)
+            kind = GGUFValueType.get_type(value[0])
             writer.add_key_value(key, value, GGUFValueType.ARRAY, sub_type=kind)
