@@ -9,7 +9,6 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from copy import deepcopy
-from importlib import import_module
 from itertools import combinations
 from pathlib import Path
 from types import ModuleType
@@ -39,6 +38,7 @@ from nexa.orchestrate.evaluate import Asked
 from nexa.orchestrate.judging import Judged, Judging, judge_answers
 from nexa.orchestrate.teaching import Choice
 from tests.eval.judging import data_of, nonce_of, verdict
+from tests.examples.modules import imported
 from tests.support.project import write_project
 from tests.support.scripted_endpoint import Script, ScriptedEndpoint
 
@@ -85,16 +85,9 @@ def labels() -> list[Told]:
 
 @pytest.fixture(scope="module")
 def modules() -> Iterator[dict[str, ModuleType]]:
-    """The example's own modules, which stand beside each other in its folder."""
-    before = set(sys.modules)
-    sys.path.insert(0, str(FOLDER))
-    try:
-        yield {name: import_module(name) for name in MODULES}
-    finally:
-        sys.path.remove(str(FOLDER))
-        for name in set(sys.modules) - before:
-            if str(FOLDER) in str(getattr(sys.modules[name], "__file__", "")):
-                del sys.modules[name]
+    """The example's own modules."""
+    with imported(FOLDER, MODULES) as found:
+        yield found
 
 
 def test_the_files_hold_the_rows_that_the_readme_counts(files: dict[str, list[Told]]) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,6 +17,7 @@ from nexa.orchestrate.evaluate import Asked
 from nexa.orchestrate.judging import Judging, judge_answers
 from nexa.orchestrate.teaching import Choice
 from tests.eval.judging import nonce_of, verdict
+from tests.examples.modules import imported
 from tests.examples.test_hypotheses import FOLDER, read, with_room
 from tests.support.project import write_project
 from tests.support.scripted_endpoint import Script, ScriptedEndpoint
@@ -35,15 +34,8 @@ SCHEMA = {
 @pytest.fixture(scope="module")
 def module() -> Iterator[ModuleType]:
     """The example's script, beside the modules that it imports."""
-    before = set(sys.modules)
-    sys.path.insert(0, str(FOLDER))
-    try:
-        yield import_module("judge_rows")
-    finally:
-        sys.path.remove(str(FOLDER))
-        for name in set(sys.modules) - before:
-            if str(FOLDER) in str(getattr(sys.modules[name], "__file__", "")):
-                del sys.modules[name]
+    with imported(FOLDER, ["judge_rows"]) as found:
+        yield found["judge_rows"]
 
 
 def test_every_training_question_is_answered_and_graded_in_every_way(
